@@ -1,0 +1,45 @@
+"""`bin/mailcrew`: one parser, one file per command group, one place that turns errors into exit codes.
+
+Exit codes: 0 done; 1 the thing asked for is not so or failed (reason on stderr); 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+
+from app.cli import lists
+from app.errors import MailcrewError
+
+GROUPS: tuple[ModuleType, ...] = (lists,)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="mailcrew",
+        description="Email campaigns, per-user monitoring and supervised queues on your own servers.",
+        epilog="example: bin/mailcrew lists import people.csv --list newsletter",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for group in GROUPS:
+        group.add(commands)
+    return run(parser, argv)
+
+
+def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
+    """Parse, run the command's `run(args)`, and say a person's mistake without a traceback."""
+    args = parser.parse_args(argv)
+    handler: Callable[[argparse.Namespace], int] = args.run
+    try:
+        return handler(args)
+    except MailcrewError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has gone; Python would complain again while closing stdout.
+        sys.stderr.close()
+        return 0

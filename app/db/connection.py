@@ -1,0 +1,173 @@
+"""Open a database and run statements on it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import peewee
+
+from app.config import Settings
+from app.errors import SettingError, Unavailable
+
+Row = tuple[Any, ...]
+Dialect = Literal["sqlite", "mysql"]
+
+# How long a writer waits for another one before it gives up, in seconds.
+BUSY_TIMEOUT = 30
+
+#: What a statement raises when the database is away, restarting, locked or chose us as a
+#: deadlock's victim: the statement did not happen (or its answer was lost) and may be tried again.
+DatabaseTrouble = (peewee.OperationalError, peewee.InterfaceError)
+
+
+class _Sqlite(peewee.SqliteDatabase):
+    """SQLite whose transactions take the write lock at once, so that none fails half-way."""
+
+    def begin(self, lock_type: str | None = None) -> None:
+        super().begin(lock_type or "IMMEDIATE")
+
+
+class Db:
+    """One database. Safe to share between threads: each thread gets its own connection."""
+
+    def __init__(self, database: peewee.Database, dialect: Dialect) -> None:
+        self.peewee = database
+        self.dialect = dialect
+        mysql = dialect == "mysql"
+        #: Behind a SELECT of rows about to be updated: passes over rows another transaction holds.
+        self.skip_locked = " FOR UPDATE SKIP LOCKED" if mysql else ""
+        #: The instant by the database's own clock, in ms since 1970 UTC.
+        self.now_sql = (
+            "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)"
+            if mysql
+            else "CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)"
+        )
+
+    def rows(self, sql: str, *params: Any) -> list[Row]:
+        """All rows of a SELECT."""
+        return list(self._cursor(sql, params).fetchall())
+
+    def row(self, sql: str, *params: Any) -> Row | None:
+        """The first row of a SELECT, or None."""
+        found: Row | None = self._cursor(sql, params).fetchone()
+        return found
+
+    def value(self, sql: str, *params: Any) -> Any:
+        """The first column of the first row, or None."""
+        found = self.row(sql, *params)
+        return found[0] if found else None
+
+    def run(self, sql: str, *params: Any) -> int:
+        """Run an INSERT, UPDATE or DELETE; the number of rows it matched."""
+        return int(self._cursor(sql, params).rowcount)
+
+    def insert(self, sql: str, *params: Any) -> int:
+        """Run an INSERT of one row; the id it was given."""
+        return int(self._cursor(sql, params).lastrowid)
+
+    def run_many(self, sql_head: str, rows: Sequence[Sequence[Any]], tail: str = "", chunk: int = 400) -> int:
+        """`INSERT … VALUES` of many rows, `chunk` rows a statement; the number of rows inserted.
+
+        `sql_head` ends before VALUES. One statement per row costs a round trip each on MySQL.
+        """
+        done = 0
+        for start in range(0, len(rows), chunk):
+            part = rows[start : start + chunk]
+            row = "(" + ", ".join("?" * len(part[0])) + ")"
+            done += self.run(f"{sql_head} VALUES {', '.join([row] * len(part))}{tail}", *_flat(part))
+        return done
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside is committed together, or rolled back on any exception.
+
+        SQLite: BEGIN IMMEDIATE, one writer at a time. MySQL: READ COMMITTED.
+        """
+        with self.peewee.atomic():
+            yield
+
+    def now_ms(self) -> int:
+        """Now by the database's clock, in ms since 1970 UTC: the one that all hosts share."""
+        if self.dialect == "sqlite":
+            return time.time_ns() // 1_000_000
+        return int(self.value(f"SELECT {self.now_sql}"))
+
+    def close(self) -> None:
+        """Close this thread's connection. It opens again at the next statement."""
+        self.peewee.close()
+
+    def _cursor(self, sql: str, params: Sequence[Any]) -> Any:
+        if self.dialect == "mysql":
+            sql = sql.replace("%", "%%").replace("?", "%s")
+        return self.peewee.execute_sql(sql, params)
+
+
+def _flat(rows: Iterable[Sequence[Any]]) -> list[Any]:
+    return [value for row in rows for value in row]
+
+
+def connect_settings(settings: Settings) -> Db:
+    """The database that the settings name, with one quick statement to prove that it answers.
+
+    Raises Unavailable when it does not.
+    """
+    db = connect(settings.database_url)
+    try:
+        db.value("SELECT 1")
+    except DatabaseTrouble as error:
+        raise Unavailable(f"the database does not answer ({error.args[-1]}); see DATABASE_URL") from error
+    return db
+
+
+def connect(url: str) -> Db:
+    """Open a database by URL without touching it; raises SettingError for a malformed one."""
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite":
+        return _sqlite(url)
+    if parts.scheme != "mysql" or not parts.path.strip("/"):
+        raise SettingError(
+            "DATABASE_URL", url.rpartition("@")[2], "sqlite:///path or mysql://user:pass@host:port/name"
+        )
+    query = parse_qs(parts.query)
+    where: dict[str, Any] = {"host": parts.hostname or "127.0.0.1", "port": parts.port or 3306}
+    if "unix_socket" in query:
+        where = {"unix_socket": query["unix_socket"][0]}
+    database = peewee.MySQLDatabase(
+        unquote(parts.path.strip("/")),
+        user=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+        charset="utf8mb4",
+        connect_timeout=5,
+        read_timeout=BUSY_TIMEOUT + 30,
+        write_timeout=BUSY_TIMEOUT + 30,
+        # Found rows, not changed rows: a row count decides who won a race.
+        client_flag=2,
+        init_command="SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+        sql_mode="STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION",
+        **where,
+    )
+    return Db(database, "mysql")
+
+
+def _sqlite(url: str) -> Db:
+    path = Path(unquote(url.removeprefix("sqlite:///")))
+    if not url.startswith("sqlite:///") or not path.name:
+        raise SettingError("DATABASE_URL", url, "sqlite:///relative/path or sqlite:////absolute/path")
+    database = _Sqlite(
+        str(path),
+        timeout=BUSY_TIMEOUT,
+        pragmas={
+            "journal_mode": "wal",
+            # FULL: an outcome that was committed survives a power cut, or the mail would go twice.
+            "synchronous": 2,
+            "foreign_keys": 1,
+            "cache_size": -16_000,
+            "temp_store": 2,
+        },
+    )
+    return Db(database, "sqlite")

@@ -1,0 +1,1 @@
+"""What the database holds: the tables and their states."""

@@ -1,0 +1,76 @@
+"""Fixtures: a home of one's own, real databases, a real Redis."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.config import Settings, make_home, read_settings
+from app.db import Db, connect, migrate
+from app.models import tables
+from tests.services import private_mariadb, private_redis
+
+
+@pytest.fixture(scope="session")
+def short_directory() -> Iterator[Path]:
+    """Like pytest's own, but short enough for the path of a unix socket."""
+    path = Path(tempfile.mkdtemp(prefix="mc-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def mariadb(short_directory: Path) -> Iterator[str]:
+    directory = short_directory / "mysql"
+    directory.mkdir()
+    with private_mariadb(directory) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_server(short_directory: Path) -> Iterator[str]:
+    directory = short_directory / "redis"
+    directory.mkdir()
+    with private_redis(directory) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "mysql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database on each of the two kinds."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'test.db'}"
+        return
+    name = f"t{uuid.uuid4().hex}"
+    url = request.getfixturevalue("mariadb")
+    root = connect(url.format(name="mysql"))
+    root.run(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+    yield url.format(name=name)
+    root.run(f"DROP DATABASE {name}")
+    root.close()
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[Db]:
+    """A migrated database, the models bound to it."""
+    db = connect(database_url)
+    migrate(db)
+    tables.bind(db)
+    yield db
+    db.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str, redis_server: str) -> Settings:
+    """Settings of a home of its own, with this test's database and a Redis database of its own."""
+    made = read_settings(
+        {"MAILCREW_HOME": str(tmp_path / "home"), "DATABASE_URL": database_url, "REDIS_URL": redis_server},
+        root=tmp_path,
+    )
+    make_home(made)
+    return made
