@@ -169,6 +169,12 @@ def read_settings(environ: Mapping[str, str], root: Path = ROOT) -> Settings:
     return Settings(**{**short.__dict__, "redis_url": f"unix://{short.sockets / 'redis.sock'}"})
 
 
+def variable(name: str) -> str | None:
+    """A variable that is no setting (a server's password), looked up where the settings are."""
+    files = {**_dotenv(ROOT / ".env"), **_dotenv(settings().home / ".env")}
+    return os.environ.get(name) or files.get(name)
+
+
 @cache
 def settings() -> Settings:
     """The settings of this process, read once."""
@@ -183,9 +189,7 @@ def make_home(settings: Settings) -> None:
         for path in (settings.state, settings.journals, settings.sockets):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise SettingError(
-            "MAILCREW_HOME", str(settings.home), f"a directory we can write ({error})"
-        ) from error
+        raise SettingError("MAILCREW_HOME", str(settings.home), f"a directory we can write ({error})") from error
     owner = settings.sockets.stat()
     if owner.st_uid != os.getuid() and os.getuid() != 0:
         raise SettingError("MAILCREW_HOME", str(settings.home), f"{settings.sockets} belongs to someone else")

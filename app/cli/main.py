@@ -10,10 +10,10 @@ import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
-from app.cli import lists
+from app.cli import campaigns, database, lists, servers
 from app.errors import MailcrewError
 
-GROUPS: tuple[ModuleType, ...] = (lists,)
+GROUPS: tuple[ModuleType, ...] = (database, lists, servers, campaigns)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,3 +43,7 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> i
         # The reader (head, less) has gone; Python would complain again while closing stdout.
         sys.stderr.close()
         return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -41,6 +41,8 @@ class Db:
         mysql = dialect == "mysql"
         #: Behind a SELECT of rows about to be updated: passes over rows another transaction holds.
         self.skip_locked = " FOR UPDATE SKIP LOCKED" if mysql else ""
+        #: Division of whole numbers.
+        self.div = "DIV" if mysql else "/"
         #: The instant by the database's own clock, in ms since 1970 UTC.
         self.now_sql = (
             "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)"
@@ -82,6 +84,35 @@ class Db:
             done += self.run(f"{sql_head} VALUES {', '.join([row] * len(part))}{tail}", *_flat(part))
         return done
 
+    def update_many(
+        self,
+        table: str,
+        assignments: str,
+        names: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        where: str,
+        *params: Any,
+    ) -> int:
+        """Update many rows of `table`, each with values of its own; the number of rows matched.
+
+        `names` name the columns of `rows` (they must not be columns of the table); `assignments`
+        and `where` may use them. One statement for up to 400 rows, where row by row each would
+        cost MySQL a round trip.
+        """
+        done = 0
+        for start in range(0, len(rows), 400):
+            part = rows[start : start + 400]
+            first = "SELECT " + ", ".join(f"? AS {name}" for name in names)
+            rest = " UNION ALL SELECT " + ", ".join("?" * len(names))
+            values = f"({first}{rest * (len(part) - 1)}) AS given"
+            sql = (
+                f"UPDATE {table} JOIN {values} SET {assignments} WHERE {where}"
+                if self.dialect == "mysql"
+                else f"UPDATE {table} SET {assignments} FROM {values} WHERE {where}"
+            )
+            done += self.run(sql, *_flat(part), *params)
+        return done
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything inside is committed together, or rolled back on any exception.
@@ -104,7 +135,8 @@ class Db:
     def _cursor(self, sql: str, params: Sequence[Any]) -> Any:
         if self.dialect == "mysql":
             sql = sql.replace("%", "%%").replace("?", "%s")
-        return self.peewee.execute_sql(sql, params)
+        execute: Any = self.peewee.execute_sql
+        return execute(sql, params)
 
 
 def _flat(rows: Iterable[Sequence[Any]]) -> list[Any]:

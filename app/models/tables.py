@@ -107,7 +107,7 @@ class Server(Table):
 
 
 class Campaign(Table):
-    """`served` is the fair sharing's virtual time: recipients leased divided by `weight`."""
+    """`served` and `served_from` are the fair sharing's finish and start tags (see batches.py)."""
 
     id = AutoField()
     name = CharField(max_length=200)
@@ -121,6 +121,7 @@ class Campaign(Table):
     message_key = CharField(max_length=16)
     weight = IntegerField(default=1)
     served = DoubleField(default=0)
+    served_from = DoubleField(default=0)
     created_at = BigIntegerField()
     scheduled_at = BigIntegerField(null=True)
     started_at = BigIntegerField(null=True)
@@ -179,6 +180,7 @@ class Batch(Table):
     state = CharField(max_length=8)
     ready_at = BigIntegerField()
     token = CharField(max_length=32, null=True)
+    settled_token = CharField(max_length=32, null=True)
     journal = CharField(max_length=200, null=True)
     lease_until = BigIntegerField(null=True)
     leased_count = IntegerField(default=0)

@@ -1,0 +1,183 @@
+"""Send the mails of one leased batch: per mail journal, check, send.
+
+One flight carries the content of mail k and the envelope of k+1, so k+1 has passed its checks and
+is composed before k goes out; the mail after it is composed while the server works on k.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from app.campaigns.batches import Mail
+from app.campaigns.journal import MailState, Slot
+from app.campaigns.outcomes import Outcome
+from app.errors import MailcrewError
+from app.mail.transport import Connection, Envelope, Kind, Opened
+from app.mail.transport import Outcome as Answer
+from app.models.states import RecipientState, SubscriberStatus
+
+_JOURNAL_OF = {
+    RecipientState.SENT: MailState.SENT,
+    RecipientState.FAILED: MailState.FAILED,
+    RecipientState.SKIPPED: MailState.SKIPPED,
+    RecipientState.UNKNOWN: MailState.IN_DOUBT,
+    RecipientState.PENDING: MailState.DEFERRED,
+}
+BROKEN_OFF = "sending was broken off by an internal error; not sent again"
+_no_address = re.compile(r"[\x00-\x20<>\x7f]").search
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    index: int
+    mail: Mail
+    envelope: Envelope
+    content: bytes
+
+
+class BatchRun:
+    """The run of one lease over one or more connections; `outcomes` grows as mails are answered.
+
+    `may_go()` is asked before every envelope and again before its content; `clock()` gives ms.
+    """
+
+    def __init__(
+        self,
+        mails: Sequence[Mail],
+        slot: Slot,
+        *,
+        sender: str,
+        compose: Callable[[Mail], bytes],
+        may_go: Callable[[], bool],
+        clock: Callable[[], int],
+        max_attempts: int,
+    ) -> None:
+        self._slot = slot
+        self._sender = sender
+        self._compose = compose
+        self._may_go = may_go
+        self._clock = clock
+        self._max_attempts = max_attempts
+        self._todo = deque(enumerate(mails))
+        self._ahead: deque[_Prepared] = deque()
+        self._in_flight: tuple[_Prepared, int] | None = None
+        self.outcomes: list[Outcome] = []
+
+    @property
+    def left(self) -> int:
+        """Mails that nothing has been decided about."""
+        return len(self._todo) + len(self._ahead)
+
+    def concluded(self) -> list[Outcome]:
+        """All outcomes, a mail whose sending was broken off by an error of ours being in doubt."""
+        if self._in_flight:
+            current, server_id = self._in_flight
+            self._in_flight = None
+            self._decide(current.index, current.mail, RecipientState.UNKNOWN, BROKEN_OFF, server_id)
+        return self.outcomes
+
+    def over(self, connection: Connection, server_id: int) -> Answer | None:
+        """Send what is left over one connection; the trouble that ended it, or None: done or told to stop."""
+        current = self._take()
+        if current is None:
+            return None
+        opened = connection.begin(current.envelope)
+        while True:
+            if not opened.ready:
+                trouble = self._answered(current, opened.outcome, server_id)
+                if trouble:
+                    return trouble
+                current = self._take()
+                if current is None:
+                    return None
+                opened = connection.begin(current.envelope)
+                continue
+            if not self._may_go():
+                # The server waits for content that must not come: only hanging up is safe.
+                connection.close()
+                self._ahead.appendleft(current)
+                return None
+            following = self._take()
+            self._in_flight = (current, server_id)
+            answer, next_opened = self._flight(connection, current, following)
+            self._in_flight = None
+            trouble = self._answered(current, answer, server_id)
+            if trouble:
+                if following:
+                    self._ahead.appendleft(following)
+                return trouble
+            if following is None or next_opened is None:
+                return None
+            current, opened = following, next_opened
+
+    def _flight(
+        self, connection: Connection, current: _Prepared, following: _Prepared | None
+    ) -> tuple[Answer, Opened | None]:
+        self._slot.mark(current.index, MailState.SENDING)
+        connection.send(current.content, following.envelope if following else None)
+        self._compose_ahead()
+        return connection.finish()
+
+    def _take(self) -> _Prepared | None:
+        """The next mail that may go, composed; None when there is none or the checks say stop."""
+        if not self._may_go():
+            return None
+        if not self._ahead:
+            self._compose_ahead()
+        return self._ahead.popleft() if self._ahead else None
+
+    def _compose_ahead(self) -> None:
+        while self._todo and not self._ahead:
+            index, mail = self._todo.popleft()
+            prepared = self._prepare(index, mail)
+            if prepared:
+                self._ahead.append(prepared)
+
+    def _prepare(self, index: int, mail: Mail) -> _Prepared | None:
+        if mail.subscriber_status != SubscriberStatus.ACTIVE:
+            self._decide(index, mail, RecipientState.SKIPPED, f"subscriber is {mail.subscriber_status}")
+            return None
+        if _no_address(mail.email) or "@" not in mail.email:
+            self._decide(index, mail, RecipientState.FAILED, f"not an address: {mail.email!r}")
+            return None
+        # A mail that kills the process leaves this byte behind.
+        self._slot.mark(index, MailState.COMPOSING)
+        try:
+            content = self._compose(mail)
+        except MailcrewError as error:
+            self._decide(index, mail, RecipientState.FAILED, str(error))
+            return None
+        self._slot.mark(index, MailState.UNTRIED)
+        envelope = Envelope(self._sender, mail.email, not mail.email.isascii(), len(content))
+        return _Prepared(index, mail, envelope, content)
+
+    def _answered(self, current: _Prepared, answer: Answer | None, server_id: int) -> Answer | None:
+        """Record an answer; gives it back when it is trouble that ends this connection."""
+        assert answer is not None
+        mail, text = current.mail, str(answer.reply) if answer.reply else answer.reason
+        if answer.kind is Kind.PROVIDER:
+            # Not the recipient's fault: untried, and behind the others should this very mail cause it.
+            self._slot.mark(current.index, MailState.UNTRIED)
+            self._todo.append((current.index, mail))
+            return answer
+        if answer.kind is Kind.ACCEPTED:
+            self._decide(current.index, mail, RecipientState.SENT, text, server_id)
+        elif answer.kind is Kind.IN_DOUBT:
+            self._decide(current.index, mail, RecipientState.UNKNOWN, answer.reason, server_id)
+            return answer
+        elif answer.kind is Kind.RECIPIENT_REFUSED:
+            self._decide(current.index, mail, RecipientState.FAILED, answer.reason or text, server_id)
+        elif mail.attempts + 1 >= self._max_attempts:
+            reason = f"gave up after {mail.attempts + 1} attempts: {text}"
+            self._decide(current.index, mail, RecipientState.FAILED, reason, server_id)
+        else:
+            self._decide(current.index, mail, RecipientState.PENDING, text, server_id)
+        return None
+
+    def _decide(self, index: int, mail: Mail, state: RecipientState, reason: str, server_id: int | None = None) -> None:
+        now, attempt = self._clock(), server_id is not None
+        self._slot.record(index, _JOURNAL_OF[state], server_id or 0, now, attempt, reason)
+        self.outcomes.append(Outcome(mail.subscriber_id, state, server_id, reason, now, attempt))

@@ -1,0 +1,149 @@
+"""Lease the next batch: the campaign whose turn it is, then its oldest ready batch.
+
+Fair sharing is start-time fair queueing (Goyal, Vin, Cheng 1996): a lease of n recipients gets
+the start tag max(virtual time, the campaign's finish tag) and moves the finish tag on by
+n / weight; the lowest goes first. Virtual time is the highest start tag given out, so a newcomer,
+or one that waited for a server, starts where the others are now and neither starves nor rules.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.db import Db
+from app.models.states import BatchState, CampaignStatus, RecipientState
+
+
+@dataclass
+class Lease:
+    """The right to send one batch. `deadline` is by this process's monotonic clock, in seconds."""
+
+    campaign_id: int
+    number: int
+    token: str
+    size: int
+    deadline: float
+    halted: bool = field(default=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """One recipient of a leased batch, with what the message needs."""
+
+    subscriber_id: int
+    email: str
+    name: str
+    attributes: dict[str, Any]
+    subscriber_status: str
+    attempts: int
+    tried_at: int | None
+
+
+def new_token() -> str:
+    """A token for one lease: 128 random bits as 32 hex digits."""
+    return secrets.token_hex(16)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A campaign that may have work, with its tags."""
+
+    campaign_id: int
+    served: float
+    weight: int
+
+
+def turns(db: Db, only: int | None = None) -> tuple[list[Turn], float]:
+    """The sending campaigns, whose turn it is first, and the present virtual time."""
+    rows = db.rows(
+        "SELECT id, served, weight, served_from FROM campaigns WHERE status = ? ORDER BY served, id",
+        CampaignStatus.SENDING,
+    )
+    clock = max((float(row[3]) for row in rows), default=0.0)
+    found = [Turn(int(r[0]), max(float(r[1]), clock), int(r[2])) for r in rows if only is None or r[0] == only]
+    return found, clock
+
+
+def next_ready(db: Db, only: int | None, now: int) -> tuple[Turn, int, int] | None:
+    """The batch to send next: its campaign's turn, its number, how many are pending in it."""
+    for turn in turns(db, only)[0]:
+        row = db.row(
+            "SELECT number, pending FROM batches WHERE campaign_id = ? AND state = ? AND ready_at <= ? "
+            f"ORDER BY ready_at, number LIMIT 1{db.skip_locked}",
+            turn.campaign_id, BatchState.READY, now,
+        )  # fmt: skip
+        if row:
+            return turn, int(row[0]), int(row[1])
+    return None
+
+
+def lease_next(
+    db: Db, *, token: str, journal: str, only: int | None, now: int, monotonic: float, lease_seconds: int
+) -> Lease | None:
+    """Lease the next ready batch of the campaign whose turn it is; None when there is none now."""
+    with db.transaction():
+        found = next_ready(db, only, now)
+        if found is None:
+            return None
+        turn, number, pending = found
+        taken = db.run(
+            "UPDATE batches SET state = ?, token = ?, settled_token = NULL, journal = ?, lease_until = ?, "
+            "leased_count = leased_count + 1 WHERE campaign_id = ? AND number = ? AND state = ?",
+            BatchState.LEASED, token, journal, now + lease_seconds * 1000, turn.campaign_id, number, BatchState.READY,
+        )  # fmt: skip
+        if taken != 1:
+            return None
+        # The status again: it may have been paused between the look and the lease.
+        going = db.run(
+            "UPDATE campaigns SET served_from = ?, served = ? WHERE id = ? AND status = ?",
+            turn.served, turn.served + pending / max(1, turn.weight), turn.campaign_id, CampaignStatus.SENDING,
+        )  # fmt: skip
+        if going != 1:
+            hand_back(db, turn.campaign_id, number, token, now)
+            return None
+    return Lease(turn.campaign_id, number, token, pending, monotonic + lease_seconds)
+
+
+def hand_back(db: Db, campaign_id: int, number: int, token: str, ready_at: int) -> bool:
+    """Return a batch of which nothing was tried; True if the lease was still ours."""
+    returned = db.run(
+        "UPDATE batches SET state = ?, ready_at = ?, token = NULL, journal = NULL, lease_until = NULL "
+        "WHERE campaign_id = ? AND number = ? AND token = ? AND state = ?",
+        BatchState.READY, ready_at, campaign_id, number, token, BatchState.LEASED,
+    )  # fmt: skip
+    return returned == 1
+
+
+def disown(db: Db, token: str, now: int) -> None:
+    """Make ready again what was leased with `token`, if anything: the answer to our lease was lost."""
+    db.run(
+        "UPDATE batches SET state = ?, ready_at = ?, token = NULL, journal = NULL, lease_until = NULL "
+        "WHERE state = ? AND token = ?",
+        BatchState.READY, now, BatchState.LEASED, token,
+    )  # fmt: skip
+
+
+def renew(db: Db, lease: Lease, now: int, lease_seconds: int) -> bool:
+    """Make the lease last longer; False when it is no longer ours."""
+    renewed = db.run(
+        "UPDATE batches SET lease_until = ? WHERE campaign_id = ? AND number = ? AND token = ? AND state = ?",
+        now + lease_seconds * 1000, lease.campaign_id, lease.number, lease.token, BatchState.LEASED,
+    )  # fmt: skip
+    return renewed == 1
+
+
+def mails_of(db: Db, lease: Lease) -> list[Mail]:
+    """The pending recipients of a leased batch."""
+    rows = db.rows(
+        "SELECT r.subscriber_id, s.email, s.name, s.attributes, s.status, r.attempts, r.tried_at "
+        "FROM recipients r JOIN subscribers s ON s.id = r.subscriber_id "
+        "WHERE r.campaign_id = ? AND r.batch = ? AND r.state = ? ORDER BY r.subscriber_id",
+        lease.campaign_id, lease.number, RecipientState.PENDING,
+    )  # fmt: skip
+    return [
+        Mail(id_, email, name, json.loads(attributes), status, attempts, tried_at)
+        for id_, email, name, attributes, status, attempts, tried_at in rows
+    ]

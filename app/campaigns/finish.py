@@ -1,0 +1,21 @@
+"""End a campaign: one conditional UPDATE, tried after every last commit and by the sweep."""
+
+from __future__ import annotations
+
+from app.db import Db
+from app.events import emit
+from app.models.states import BatchState, CampaignStatus, ExpansionState
+
+
+def try_finish(db: Db, campaign_id: int, now: int) -> bool:
+    """Make the campaign `sent` if its expansion is done and no batch is open; True when this call did it."""
+    finished = db.run(
+        "UPDATE campaigns SET status = ?, finished_at = ? WHERE id = ? AND status = ? "
+        "AND EXISTS (SELECT 1 FROM expansions e WHERE e.campaign_id = ? AND e.state = ?) "
+        "AND NOT EXISTS (SELECT 1 FROM batches b WHERE b.campaign_id = ? AND b.state IN (?, ?))",
+        CampaignStatus.SENT, now, campaign_id, CampaignStatus.SENDING,
+        campaign_id, ExpansionState.DONE, campaign_id, BatchState.READY, BatchState.LEASED,
+    )  # fmt: skip
+    if finished:
+        emit("campaign sent", campaign_id=campaign_id)
+    return finished == 1

@@ -1,0 +1,97 @@
+"""What every sending or expanding worker does beside its tasks: tickets in time, and the sweep."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from app.campaigns.sweep import sweep
+from app.config import Settings
+from app.db import Db
+from app.db.connection import DatabaseTrouble
+from app.events import warn
+from app.models.states import BatchState, CampaignStatus
+from app.queues.broker import RedisTrouble
+
+TICK_SECONDS = 1.0
+SWEEP_SECONDS = 10.0
+
+
+def ready_batches(db: Db, now: int, limit: int) -> int:
+    """Batches of sending campaigns that may be leased now, counted up to `limit`."""
+    return len(
+        db.rows(
+            "SELECT 1 FROM campaigns c JOIN batches b ON b.campaign_id = c.id AND b.state = ? AND b.ready_at <= ? "
+            "WHERE c.status = ? LIMIT ?",
+            BatchState.READY, now, CampaignStatus.SENDING, limit,
+        )
+    )  # fmt: skip
+
+
+def next_ready_at(db: Db, now: int) -> int | None:
+    """The instant (ms) at which the next waiting batch becomes ready; None when none waits."""
+    instants = [
+        db.value(
+            "SELECT MIN(ready_at) FROM batches WHERE campaign_id = ? AND state = ? AND ready_at > ?",
+            campaign_id, BatchState.READY, now,
+        )
+        for (campaign_id,) in db.rows("SELECT id FROM campaigns WHERE status = ?", CampaignStatus.SENDING)
+    ]  # fmt: skip
+    return min((int(i) for i in instants if i is not None), default=None)
+
+
+class Housekeeper:
+    """Runs on a thread and a database connection of its own."""
+
+    def __init__(
+        self,
+        db: Db,
+        settings: Settings,
+        *,
+        top_up: Callable[[int], object],
+        capacity: Callable[[], int],
+        restart_expansion: Callable[[int], object],
+        close_idle: Callable[[], object],
+    ) -> None:
+        self._db = db
+        self._settings = settings
+        self._top_up = top_up
+        self._capacity = capacity
+        self._restart_expansion = restart_expansion
+        self._close_idle = close_idle
+        self._next_sweep = 0.0
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closed.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        pause = 0.0
+        while not self._closed.wait(pause):
+            try:
+                pause = self.step(time.monotonic())
+            except (*DatabaseTrouble, *RedisTrouble) as error:
+                warn("housekeeping put off", reason=str(error))
+                self._db.close()
+                pause = TICK_SECONDS
+        self._db.close()
+
+    def step(self, monotonic: float) -> float:
+        """One round; how many seconds the next may wait."""
+        now = self._db.now_ms()
+        if monotonic >= self._next_sweep:
+            self._next_sweep = monotonic + SWEEP_SECONDS
+            sweep(self._db, self._settings.journals, now, self._settings.lease_seconds, self._restart_expansion)
+            self._close_idle()
+        wanted = 2 * self._capacity()
+        ready = ready_batches(self._db, now, wanted) if wanted else 0
+        if ready:
+            self._top_up(min(wanted, ready))
+        due = next_ready_at(self._db, now)
+        return min(TICK_SECONDS, max(0.02, (due - now) / 1000)) if due is not None else TICK_SECONDS

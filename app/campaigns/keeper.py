@@ -1,0 +1,107 @@
+"""Keep the leases of this process alive, on a thread and a database connection of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+from app.campaigns.batches import Lease, renew
+from app.campaigns.journal import Journal
+from app.db import Db
+from app.db.connection import DatabaseTrouble
+from app.events import warn
+from app.mail.transport import Connection
+from app.models.states import CampaignStatus
+
+TICK_SECONDS = 1.0
+
+
+@dataclass
+class Held:
+    """A lease in hand, and the connection it is being sent over."""
+
+    lease: Lease
+    connection: Connection | None = None
+
+    def alive(self, now: float) -> bool:
+        """Whether the sender still moves: a lease is not kept up for one that is stuck."""
+        return self.connection is None or now < self.connection.deadline + TICK_SECONDS
+
+
+class LeaseKeeper:
+    """Renews leases when a third of them is gone; halts those whose campaign was paused or taken."""
+
+    def __init__(self, db: Db, journal: Journal, lease_seconds: int) -> None:
+        self._db = db
+        self._journal = journal
+        self._lease_seconds = lease_seconds
+        self._held: dict[str, Held] = {}
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._beat, name="journal-beat", daemon=True),
+            threading.Thread(target=self._run, name="lease-keeper", daemon=True),
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        self._closed.set()
+        for thread in self._threads:
+            thread.join()
+
+    def hold(self, lease: Lease) -> Held:
+        held = Held(lease)
+        with self._lock:
+            self._held[lease.token] = held
+        return held
+
+    def let_go(self, held: Held) -> None:
+        with self._lock:
+            self._held.pop(held.lease.token, None)
+
+    def _beat(self) -> None:
+        # Apart from the renewals: those may hang in the database, and this process still runs.
+        while not self._closed.wait(TICK_SECONDS):
+            self._journal.beat()
+
+    def _run(self) -> None:
+        while not self._closed.wait(TICK_SECONDS):
+            try:
+                self.step(time.monotonic())
+            except DatabaseTrouble as error:
+                warn("leases could not be renewed", reason=str(error))
+                self._db.close()
+        self._db.close()
+
+    def step(self, monotonic: float) -> None:
+        """Look at every lease once."""
+        with self._lock:
+            held = list(self._held.values())
+        if not held:
+            return
+        self._halt_those_not_sending(held)
+        for one in held:
+            lease = one.lease
+            if lease.deadline - monotonic > self._lease_seconds * 2 / 3 or not one.alive(monotonic):
+                continue
+            if renew(self._db, lease, self._db.now_ms(), self._lease_seconds):
+                lease.deadline = monotonic + self._lease_seconds
+            else:
+                lease.halted = True
+
+    def _halt_those_not_sending(self, held: list[Held]) -> None:
+        ids = sorted({one.lease.campaign_id for one in held})
+        marks = ", ".join("?" * len(ids))
+        going = {
+            row[0]
+            for row in self._db.rows(
+                f"SELECT id FROM campaigns WHERE status = ? AND id IN ({marks})", CampaignStatus.SENDING, *ids
+            )
+        }
+        for one in held:
+            if one.lease.campaign_id not in going:
+                one.lease.halted = True

@@ -1,0 +1,134 @@
+"""`mailcrew campaigns`: create, schedule, list, and look at the recipients."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from app.campaigns.lifecycle import Draft, create_campaign, find_campaign, schedule_campaign
+from app.campaigns.progress import progress_of
+from app.campaigns.recipients import recipients_of
+from app.cli.context import open_home
+from app.cli.instants import iso, parse_instant
+from app.errors import UsageError
+from app.models.tables import Campaign
+
+STATES = ("pending", "sending", "sent", "failed", "skipped", "unknown")
+
+
+def add(commands: Any) -> None:
+    parser = commands.add_parser("campaigns", help="create, schedule and look at campaigns")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    new = verbs.add_parser(
+        "create",
+        help="store a new campaign as a draft",
+        description="Fields of the subscriber are written {{ name }}, {{ city | default('your town') }}.",
+        epilog="example: bin/mailcrew campaigns create 'Spring news' --subject 'Hello {{ name }}' "
+        "--from 'Shop <news@example.com>' --list newsletter --html spring.html --text spring.txt",
+    )
+    new.add_argument("name", metavar="NAME")
+    new.add_argument("--subject", required=True)
+    new.add_argument("--from", dest="sender", required=True, metavar="ADDR")
+    new.add_argument("--list", dest="lists", action="append", default=[], metavar="NAME", help="may be repeated")
+    new.add_argument("--html", metavar="FILE")
+    new.add_argument("--text", metavar="FILE")
+    new.add_argument("--server", dest="servers", action="append", default=[], metavar="NAME", help="default: all")
+    new.add_argument("--weight", type=int, default=1, help="share beside other campaigns (default 1)")
+    new.add_argument("--json", action="store_true", help='{"id"}')
+    new.set_defaults(run=run_create)
+    later = verbs.add_parser(
+        "schedule",
+        help="have a campaign sent, now or at a time",
+        epilog="example: bin/mailcrew campaigns schedule 18 --at 2026-12-01T09:00:00+08:00",
+    )
+    later.add_argument("id", type=int, metavar="ID")
+    later.add_argument("--at", metavar="ISO8601", help="with a time zone; default: now (the next minute)")
+    later.set_defaults(run=run_schedule)
+    show = verbs.add_parser("list", help="all campaigns", epilog="example: bin/mailcrew campaigns list --json")
+    show.add_argument("--json", action="store_true", help="one JSON document")
+    show.set_defaults(run=run_list)
+    people = verbs.add_parser(
+        "recipients",
+        help="who was mailed, who was not, and why",
+        epilog="example: bin/mailcrew campaigns recipients 18 --state failed",
+    )
+    people.add_argument("id", type=int, metavar="ID")
+    people.add_argument("--state", choices=STATES)
+    people.add_argument("--email", metavar="ADDRESS")
+    people.add_argument("--json", action="store_true", help="one JSON object a line")
+    people.set_defaults(run=run_recipients)
+
+
+def run_create(args: argparse.Namespace) -> int:
+    _, db = open_home()
+    draft = Draft(
+        name=args.name, subject=args.subject, sender=args.sender, lists=args.lists, servers=args.servers,
+        html=_body(args.html, "--html"), text=_body(args.text, "--text"), weight=args.weight,
+    )  # fmt: skip
+    campaign_id = create_campaign(db, draft, db.now_ms())
+    if args.json:
+        print(json.dumps({"id": campaign_id}))
+    else:
+        print(f"campaign {campaign_id} is a draft; next: bin/mailcrew campaigns schedule {campaign_id}")
+    return 0
+
+
+def _body(path: str | None, option: str) -> str | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{option}={path!r} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = Path(path).read_bytes()[: error.start].count(b"\n") + 1
+        raise UsageError(f"{option}={path!r} is not UTF-8 (line {line}): save it as UTF-8") from error
+
+
+def run_schedule(args: argparse.Namespace) -> int:
+    _, db = open_home()
+    now = db.now_ms()
+    at = parse_instant(args.at, "--at") if args.at else now
+    if at < now - 60_000:
+        raise UsageError(f"--at={args.at!r} is in the past ({iso(at)}; now it is {iso(now)})")
+    schedule_campaign(db, args.id, at, now)
+    when = iso(at) if args.at else "the next minute"
+    print(f"campaign {args.id} starts at {when}; watch it: bin/monitor-campaign {args.id}")
+    return 0
+
+
+def run_list(args: argparse.Namespace) -> int:
+    _, db = open_home()
+    now = db.now_ms()
+    all_of_them = [progress_of(db, campaign, now) for campaign in Campaign.select().order_by(Campaign.id)]
+    if args.json:
+        print(json.dumps([{"id": p.campaign_id, **asdict(p)} for p in all_of_them]))
+        return 0
+    if not all_of_them:
+        print("no campaign yet; create one: bin/mailcrew campaigns create --help")
+    for p in all_of_them:
+        print(
+            f"{p.campaign_id:5} {p.name[:40]:40} {p.status:10} {p.recipients:>10,} recipients  "
+            f"{p.sent:>10,} sent  {p.failed:>8,} failed"
+        )
+    return 0
+
+
+def run_recipients(args: argparse.Namespace) -> int:
+    _, db = open_home()
+    campaign = find_campaign(args.id)
+    found = 0
+    for one in recipients_of(db, campaign, state=args.state, email=args.email):
+        found += 1
+        if args.json:
+            print(json.dumps({**asdict(one), "sent_at": iso(one.sent_at)}, ensure_ascii=False))
+        else:
+            print(f"{one.email:40} {one.state:8} {one.attempts} tries  {one.reason or ''}")
+    if args.email and not found:
+        print(f"{args.email} is not a recipient of campaign {args.id}", file=sys.stderr)
+        return 1
+    return 0

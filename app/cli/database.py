@@ -1,0 +1,40 @@
+"""`mailcrew db`: bring the database to the present schema, or show where it stands."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from app.config import make_home, settings
+from app.db import connect_settings, migrate, migration_status
+
+
+def add(commands: Any) -> None:
+    parser = commands.add_parser("db", help="migrate the database, show its migrations")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    up = verbs.add_parser("migrate", help="apply what is missing", epilog="example: bin/mailcrew db migrate")
+    up.set_defaults(run=run_migrate)
+    status = verbs.add_parser("status", help="show every migration", epilog="example: bin/mailcrew db status --json")
+    status.add_argument("--json", action="store_true", help="one JSON document")
+    status.set_defaults(run=run_status)
+
+
+def run_migrate(_args: argparse.Namespace) -> int:
+    found = settings()
+    make_home(found)
+    applied = migrate(connect_settings(found))
+    print("\n".join(f"applied {name}" for name in applied) or "nothing to do")
+    return 0
+
+
+def run_status(args: argparse.Namespace) -> int:
+    found = settings()
+    make_home(found)
+    status = migration_status(connect_settings(found))
+    if args.json:
+        print(json.dumps([{"name": name, "applied": applied} for name, applied in status]))
+    else:
+        for name, applied in status:
+            print(f"{'applied' if applied else 'MISSING':8} {name}")
+    return 0 if all(applied for _, applied in status) else 1

@@ -1,0 +1,35 @@
+"""Instants between people and the database: ISO 8601 with a zone outside, ms since 1970 UTC inside."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from app.errors import UsageError
+
+
+def iso(ms: int | None) -> str | None:
+    """An instant as ISO 8601 in UTC, None for none."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds") if ms is not None else None
+
+
+def parse_instant(text: str, option: str) -> int:
+    """Ms since 1970 UTC of an ISO 8601 time; raises UsageError without a zone, for its meaning would be a guess."""
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{option}={text!r} is no time: write it like 2026-11-23T09:00:00+08:00") from None
+    if parsed.tzinfo is None:
+        raise UsageError(f"{option}={text!r} has no time zone: add one, like {text}+08:00 or {text}Z")
+    return int(parsed.timestamp() * 1000)
+
+
+def duration(seconds: float | None) -> str:
+    """A duration for people: 8 s, 3 min 20 s, 2 h 5 min."""
+    if seconds is None:
+        return "unknown"
+    whole = int(seconds + 0.5)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

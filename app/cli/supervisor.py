@@ -1,0 +1,192 @@
+"""`bin/supervisor-manager`: the whole stack of one home, up and down, and its groups one by one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from app.cli.main import run
+from app.cli.stack_status import print_status
+from app.config import ROOT, Settings, make_home, settings
+from app.db import migrate
+from app.errors import NotFound, Unavailable
+from app.models.tables import open_database
+from app.scaling.files import configuration_lock, render_home, this_machine
+from app.scaling.groups import start_group, stop_group, update
+from app.scaling.stack import not_running, start_all, stop_all
+
+START_PATIENCE = 30.0
+TAIL_LINES = 15
+
+EXAMPLES = """examples:
+  bin/supervisor-manager start              everything
+  bin/supervisor-manager stop --wait 60     everything, supervisord included
+  bin/supervisor-manager stop send          one queue, until somebody starts it again
+  bin/supervisor-manager logs send -f --errors
+"""
+
+
+def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
+    """The command; `root` holds supervisor/ and bin/, and is another one only in tests."""
+    return run(_parser(root), argv)
+
+
+def _parser(root: Path) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="supervisor-manager",
+        description="Start, stop and watch the workers and services of MAILCREW_HOME.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    group = "a queue with its bursts and boosts, or a service; without it: everything"
+
+    start = _add(commands, "start", partial(_start, root), "start everything, or one group", "start send")
+    start.add_argument("name", nargs="?", metavar="NAME", help=group)
+
+    stop = _add(commands, "stop", partial(_stop, root), "stop everything, or one group", "stop --wait 60")
+    stop.add_argument("name", nargs="?", metavar="NAME", help=group)
+    stop.add_argument("--wait", type=_seconds, metavar="S", help="seconds (default: as long as a worker may take)")
+
+    status = _add(commands, "status", partial(_status, root), "what runs and what does not", "status --json")
+    status.add_argument("--json", action="store_true", help="one JSON document")
+
+    logs = _add(commands, "logs", _logs, "the last lines of a group's logs", "logs send -f --errors")
+    logs.add_argument("name", metavar="NAME", help="a queue with its bursts and boosts, or a service")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on showing what is added")
+    logs.add_argument("--errors", action="store_true", help="stderr instead of stdout")
+    logs.add_argument("-n", "--lines", type=int, default=50, metavar="N", help="lines a file (default: 50)")
+
+    _add(commands, "render", partial(_render, root), "write the configuration, apply nothing", "render")
+    _add(commands, "update", partial(_update, root), "render, reread, apply the changed groups", "update")
+    return parser
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    handler: Callable[[argparse.Namespace], int],
+    meaning: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name, help=meaning, description=meaning, epilog=f"example: bin/supervisor-manager {example}"
+    )
+    parser.set_defaults(run=handler)
+    return parser
+
+
+def _start(root: Path, args: argparse.Namespace) -> int:
+    found = settings()
+    if args.name:
+        groups = start_group(found, root, args.name)
+        return _wait_until_running(found, groups, f"started: {', '.join(groups)}")
+    make_home(found)
+    this_machine(found, root)  # Without a Redis nothing works; say so before anything is changed.
+    db = open_database(found)
+    for migration in migrate(db):
+        print(f"migrated: {migration}")
+    db.close()
+    start_all(found, root, print)
+    return _wait_until_running(found, None, "everything runs")
+
+
+def _wait_until_running(found: Settings, groups: list[str] | None, success: str) -> int:
+    late = not_running(found, START_PATIENCE, groups)
+    for process in late:
+        print(f"{process.name} is {process.state}: {process.detail}", file=sys.stderr)
+        sys.stderr.writelines(f"  | {line}\n" for line in _last_lines(found, process.name))
+    if not late:
+        print(success)
+    return 1 if late else 0
+
+
+def _stop(root: Path, args: argparse.Namespace) -> int:
+    found = settings()
+    if args.name:
+        outlasted = stop_group(found, root, args.name, args.wait)
+        for process in outlasted:
+            print(f"{process.name} (pid {process.pid}) is still {process.state}", file=sys.stderr)
+        if not outlasted:
+            print(f"stopped: {args.name}")
+        return 1 if outlasted else 0
+    remaining = stop_all(found, args.wait, print)
+    if remaining is None:
+        print("not running")
+        return 0
+    for left in remaining:
+        print(f"{left.name} (pid {left.pid}) is still there", file=sys.stderr)
+    if remaining:
+        print("they were asked to stop and go on stopping; stop again waits for them", file=sys.stderr)
+        return 1
+    print("stopped")
+    return 0
+
+
+def _status(root: Path, args: argparse.Namespace) -> int:
+    return print_status(settings(), root, as_json=args.json)
+
+
+def _render(root: Path, _args: argparse.Namespace) -> int:
+    found = settings()
+    make_home(found)
+    with configuration_lock(found):
+        changes = render_home(found, root)
+    for name in changes.written:
+        print(f"written: {found.home / name}")
+    for name in changes.removed:
+        print(f"removed: {found.home / name}")
+    if not changes.written and not changes.removed:
+        print("nothing to change")
+    return 0
+
+
+def _update(root: Path, _args: argparse.Namespace) -> int:
+    found = settings()
+    make_home(found)
+    changes = update(found, root, print)
+    if not (changes.added or changes.changed or changes.removed):
+        print("nothing to change")
+    return 0
+
+
+def _logs(args: argparse.Namespace) -> int:
+    found = settings()
+    suffix = "err" if args.errors else "log"
+    process = re.compile(re.escape(args.name) + r"(-burst-\d+|-\d+)?(_\d{2,})?")
+    files = [p for p in sorted(found.logs.glob(f"*.{suffix}")) if process.fullmatch(p.stem)]
+    if not files:
+        raise NotFound(f"{args.name!r} has no .{suffix} file in {found.logs}")
+    tail = shutil.which("tail")
+    if tail is None:
+        raise Unavailable("the program tail is not installed")
+    sys.stdout.flush()
+    # -F: the file is renamed when it reaches 100 MB, and the new one is to be followed.
+    words = [tail, "-n", str(args.lines), *(["-F"] if args.follow else []), "--", *map(str, files)]
+    os.execv(tail, words)  # noqa: S606 (a list, no shell)
+
+
+def _last_lines(found: Settings, process: str) -> list[str]:
+    try:
+        with (found.logs / f"{process}.err").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 10_000))
+            return file.read().decode(errors="replace").splitlines()[-TAIL_LINES:]
+    except OSError as error:
+        return [f"no log: {error}"]
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 86_400:
+        raise argparse.ArgumentTypeError("a number of seconds from 0 to 86400")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

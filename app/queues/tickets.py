@@ -1,0 +1,37 @@
+"""Tickets: messages that mean "there is work in this queue", not "do this"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import dramatiq
+from dramatiq.brokers.redis import RedisBroker
+
+from app.queues.broker import NAMESPACE
+
+
+def enqueue(broker: RedisBroker, queue: str, actor: str, args: Sequence[Any] = (), **options: Any) -> None:
+    """Enqueue by the actor's name, so that the caller need not import the actor."""
+    broker.enqueue(dramatiq.Message(queue_name=queue, actor_name=actor, args=tuple(args), kwargs={}, options=options))
+
+
+def outstanding(broker: RedisBroker, queue: str) -> int:
+    """Messages of a queue that wait or are being worked on."""
+    return int(broker.client.hlen(f"{NAMESPACE}:{queue}.msgs"))
+
+
+def waiting(broker: RedisBroker, queue: str) -> int:
+    """Messages of a queue that nobody has fetched yet."""
+    return int(broker.client.llen(f"{NAMESPACE}:{queue}"))
+
+
+def top_up(broker: RedisBroker, queue: str, actor: str, wanted: int) -> int:
+    """Bring the outstanding tickets up to `wanted`; how many were added.
+
+    Two that top up at once may add a few too many: a spare ticket finds nothing and is gone.
+    """
+    missing = wanted - outstanding(broker, queue)
+    for _ in range(missing):
+        enqueue(broker, queue, actor)
+    return max(0, missing)

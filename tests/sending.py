@@ -1,0 +1,98 @@
+"""What the campaign tests share: people, a campaign, a way to send it in this process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from app.campaigns.expand_task import expand_campaign
+from app.campaigns.lifecycle import Draft, create_campaign, schedule_campaign, start_due
+from app.campaigns.service import SendService
+from app.config import Settings
+from app.db import Db
+from app.mail.servers import add_server
+from app.models.tables import List
+from tests.smtp_server import SmtpServer
+
+NOW = 1_790_000_000_000
+
+
+def add_people(db: Db, count: int, prefix: str = "p", **columns: object) -> list[int]:
+    """Subscribers prefix1@example.test …; their ids."""
+    db.run_many(
+        "INSERT INTO subscribers (email, email_key, name, attributes, status, created_at, updated_at)",
+        [
+            (
+                f"{prefix}{i}@example.test",
+                f"{prefix}{i}@example.test",
+                f"Person {i}",
+                '{"city": "Rome"}',
+                "active",
+                1,
+                1,
+            )
+            for i in range(1, count + 1)
+        ],
+    )
+    rows = db.rows("SELECT id FROM subscribers WHERE email_key LIKE ? ORDER BY id", f"{prefix}%")
+    return [int(row[0]) for row in rows]
+
+
+def add_list(db: Db, name: str, members: Sequence[int], status: str = "active") -> int:
+    """A list with these members; its id."""
+    list_id = int(List.create(name=name, created_at=1).id)
+    join(db, list_id, members, status)
+    return list_id
+
+
+def join(db: Db, list_id: int, members: Sequence[int], status: str = "active") -> None:
+    db.run_many(
+        "INSERT INTO memberships (list_id, subscriber_id, status, created_at, updated_at)",
+        [(list_id, member, status, 1, 1) for member in members],
+    )
+
+
+def add_test_server(server: SmtpServer, name: str = "sink") -> int:
+    return add_server(name=name, host="127.0.0.1", port=server.port, tls="none", now=NOW)
+
+
+def draft(db: Db, lists: Sequence[str], **changes: object) -> int:
+    """A campaign with one field in each part; its id."""
+    said: dict[str, object] = {
+        "name": "test",
+        "subject": "Hello {{ name }}",
+        "sender": "Shop <news@shop.test>",
+        "lists": lists,
+        "html": "<p>Dear {{ name }} of {{ city }}</p>",
+        "text": "Dear {{ name }} of {{ city }}",
+    }
+    return create_campaign(db, Draft(**{**said, **changes}), NOW)  # type: ignore[arg-type]
+
+
+def start(db: Db, campaign_id: int) -> None:
+    schedule_campaign(db, campaign_id, NOW, NOW)
+    assert campaign_id in start_due(db, NOW)
+
+
+def expand(db: Db, settings: Settings, campaign_id: int) -> None:
+    expand_campaign(db, settings, campaign_id, threading.Event(), lambda: None)
+
+
+def send_all(db: Db, settings: Settings, threads: int = 1) -> int:
+    """Work off everything that is ready; how many mails were sent."""
+    service = SendService(db, settings, threads=threads, stop=threading.Event())
+    try:
+        workers = [threading.Thread(target=_drain, args=(service, db)) for _ in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        return service.sent
+    finally:
+        service.close()
+
+
+def _drain(service: SendService, db: Db) -> None:
+    while service.work():
+        pass
+    db.close()
