@@ -171,8 +171,12 @@ def read_settings(environ: Mapping[str, str], root: Path = ROOT) -> Settings:
 
 def variable(name: str) -> str | None:
     """A variable that is no setting (a server's password), looked up where the settings are."""
-    files = {**_dotenv(ROOT / ".env"), **_dotenv(settings().home / ".env")}
-    return os.environ.get(name) or files.get(name)
+    return os.environ.get(name) or _files().get(name)
+
+
+@cache
+def _files() -> dict[str, str]:
+    return {**_dotenv(ROOT / ".env"), **_dotenv(settings().home / ".env")}
 
 
 @cache

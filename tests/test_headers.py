@@ -84,6 +84,13 @@ def readable(text: str) -> str:
     return clean(text).encode("utf-8", "replace").decode()
 
 
+@pytest.mark.parametrize(
+    "control", ["\r\n", "\n", "\r", "\0", "\t", "\x0b", "\x1b", "\x7f", "\x80", "\x85", "\x9f", "\u2028", "\u2029"]
+)
+def test_controls_become_one_space(control: str) -> None:
+    assert clean(f"{control}a{control}b {control}{control} c{control}") == "a b c"
+
+
 @given(HOSTILE)
 def test_any_subject_is_one_header_that_reads_back(subject: str) -> None:
     line = subject_line(subject)

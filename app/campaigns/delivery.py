@@ -9,18 +9,19 @@ from dataclasses import dataclass, field
 
 from app.campaigns.batch_run import BatchRun
 from app.campaigns.batches import Mail, mails_of
+from app.campaigns.finish import give_up
 from app.campaigns.journal import Slot
 from app.campaigns.keeper import Held
+from app.campaigns.letter import Letter
 from app.campaigns.outcomes import Outcome, write_outcomes
 from app.campaigns.retry import due_at, split_due
 from app.db import Db
 from app.db.connection import DatabaseTrouble
-from app.errors import MailcrewError
+from app.errors import TemplateProblem
 from app.events import warn
-from app.mail.servers import address_of, choose, cool_down
+from app.mail.servers import Usable, choose, cool_down
 from app.mail.transport import Connection, ProviderTrouble
 from app.models.states import RecipientState
-from app.models.tables import Campaign, Server
 
 DATABASE_RETRY_SECONDS = 1.0
 
@@ -51,7 +52,7 @@ class Delivery:
         stop: threading.Event,
         hostname: str,
         max_attempts: int,
-        compose: Callable[[int, Mail], bytes],
+        letters: Callable[[int], Letter],
     ) -> None:
         self._db = db
         self._station = station
@@ -60,7 +61,7 @@ class Delivery:
         self._stop = stop
         self._hostname = hostname
         self._max_attempts = max_attempts
-        self._compose = compose
+        self._letters = letters
         self._mails: list[Mail] = []
 
     def carry(self) -> int:
@@ -71,6 +72,9 @@ class Delivery:
             self._mails = mails_of(self._db, self._lease)
             run = self._start(split_due(self._mails, self._db.now_ms())[0])
             free_at = self._over_servers(run)
+        except TemplateProblem as error:
+            # It was compiled when it was scheduled; what changed since, a person has to see.
+            give_up(self._db, self._lease.campaign_id, str(error), self._db.now_ms())
         finally:
             outcomes = run.concluded() if run else []
             self._write(outcomes, free_at)
@@ -79,12 +83,12 @@ class Delivery:
 
     def _start(self, mails: Sequence[Mail]) -> BatchRun:
         lease = self._lease
-        campaign: Campaign = Campaign.get_by_id(lease.campaign_id)
+        letter = self._letters(lease.campaign_id)
         self._station.slot.fill(lease.campaign_id, lease.number, [mail.subscriber_id for mail in mails])
         return BatchRun(
             mails, self._station.slot,
-            sender=campaign.envelope_sender,
-            compose=lambda mail: self._compose(lease.campaign_id, mail),
+            sender=letter.envelope_sender,
+            compose=letter.compose,
             may_go=self._may_go,
             clock=lambda: time.time_ns() // 1_000_000,
             max_attempts=self._max_attempts,
@@ -114,14 +118,12 @@ class Delivery:
                 tried.add(choice.server.id)
         return None
 
-    def _over(self, run: BatchRun, server: Server) -> str | None:
+    def _over(self, run: BatchRun, server: Usable) -> str | None:
         """Send over one server; the reason when its trouble ended it."""
         try:
             connection = self._connection(server)
         except ProviderTrouble as error:
             return error.reason
-        except MailcrewError as error:
-            return str(error)
         try:
             trouble = run.over(connection, server.id)
         except BaseException:
@@ -134,9 +136,9 @@ class Delivery:
                 connection.close()
         return trouble.reason if trouble else None
 
-    def _connection(self, server: Server) -> Connection:
-        address, known = address_of(server), self._station.connections.get(server.id)
-        if known and known.usable and known.server == address:
+    def _connection(self, server: Usable) -> Connection:
+        known = self._station.connections.get(server.id)
+        if known and known.usable and known.server == server.address:
             self._held.connection = known
             return known
         if known:
@@ -146,7 +148,7 @@ class Delivery:
         def announce(connection: Connection) -> None:
             self._held.connection = connection
 
-        opened = Connection.open(address, local_hostname=self._hostname, announce=announce)
+        opened = Connection.open(server.address, local_hostname=self._hostname, announce=announce)
         self._station.connections[server.id] = opened
         return opened
 

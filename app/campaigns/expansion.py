@@ -13,6 +13,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
+from app.campaigns.finish import give_up
 from app.db import Db
 from app.errors import MailcrewError
 from app.models.states import BatchState, CampaignStatus, ExpansionState, MembershipStatus, RecipientState
@@ -130,11 +131,7 @@ class Expander:
                 ExpansionState.FAILED, self._campaign, self._token, MAX_FAILURES,
             )  # fmt: skip
             if given_up:
-                self._db.run(
-                    "UPDATE campaigns SET status = ?, reason = ?, finished_at = ? WHERE id = ? AND status = ?",
-                    CampaignStatus.FAILED, f"expansion failed {MAX_FAILURES} times: {reason}"[:500], now,
-                    self._campaign, CampaignStatus.SENDING,
-                )  # fmt: skip
+                give_up(self._db, self._campaign, f"expansion failed {MAX_FAILURES} times: {reason}", now)
 
     def _cursor(self) -> _Cursor:
         row = self._db.row(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.db import Db
-from app.events import emit
+from app.events import emit, warn
 from app.models.states import BatchState, CampaignStatus, ExpansionState
 
 
@@ -19,3 +19,12 @@ def try_finish(db: Db, campaign_id: int, now: int) -> bool:
     if finished:
         emit("campaign sent", campaign_id=campaign_id)
     return finished == 1
+
+
+def give_up(db: Db, campaign_id: int, reason: str, now: int) -> None:
+    """Make a sending campaign `failed` for a reason that trying again would not change."""
+    db.run(
+        "UPDATE campaigns SET status = ?, reason = ?, finished_at = ? WHERE id = ? AND status = ?",
+        CampaignStatus.FAILED, reason[:500], now, campaign_id, CampaignStatus.SENDING,
+    )  # fmt: skip
+    warn("campaign failed", campaign_id=campaign_id, reason=reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from app.campaigns.service import compile_campaign
+from app.campaigns.letter import Letter
 from app.db import Db
 from app.mail.address import parse_address
 from app.models.states import BatchState, RecipientState
@@ -52,7 +52,7 @@ def _holds(state: str | None) -> str:
 def _views(
     db: Db, campaign: Campaign, condition: str, params: list[object], state: str | None
 ) -> Iterator[RecipientView]:
-    compiled = compile_campaign(campaign)
+    letter = Letter(campaign)
     rows = db.rows(
         "SELECT r.subscriber_id, s.email, r.state, r.reason, r.attempts, v.name, r.tried_at, b.state "
         "FROM recipients r JOIN subscribers s ON s.id = r.subscriber_id "
@@ -65,4 +65,4 @@ def _views(
         shown = "sending" if in_hand else recorded
         if state is None or shown == state:
             sent_at = tried_at if recorded == RecipientState.SENT else None
-            yield RecipientView(address, shown, reason, attempts, server, compiled.message_id(subscriber_id), sent_at)
+            yield RecipientView(address, shown, reason, attempts, server, letter.message_id(subscriber_id), sent_at)

@@ -8,15 +8,14 @@ import threading
 import time
 from functools import lru_cache
 
-from app.campaigns.batches import Mail, disown, lease_next, new_token
+from app.campaigns.batches import disown, lease_next, new_token
 from app.campaigns.delivery import DATABASE_RETRY_SECONDS, Delivery, Station
 from app.campaigns.journal import Journal
 from app.campaigns.keeper import LeaseKeeper
+from app.campaigns.letter import Letter
 from app.config import Settings
 from app.db import Db
 from app.db.connection import DatabaseTrouble
-from app.mail.address import parse_sender
-from app.mail.message import Compiled
 from app.models.tables import Campaign
 
 #: How long one ticket may go on leasing batches, in seconds: a message for every batch would cost
@@ -40,8 +39,7 @@ class SendService:
         self._keeper = LeaseKeeper(db, self._journal, settings.lease_seconds)
         self._keeper.start()
         self._hostname = socket.getfqdn()
-        # What was scheduled does not change any more, so once per process is enough.
-        self._compiled = lru_cache(maxsize=64)(lambda campaign_id: compile_campaign(Campaign.get_by_id(campaign_id)))
+        self._letter = lru_cache(maxsize=64)(lambda campaign_id: Letter(Campaign.get_by_id(campaign_id)))
         self._counting = threading.Lock()
         self.sent = 0
 
@@ -96,7 +94,7 @@ class SendService:
             sent = Delivery(
                 self._db, station, held,
                 stop=self._stop, hostname=self._hostname, max_attempts=self._settings.send_max_attempts,
-                compose=self._compose,
+                letters=self._letter,
             ).carry()  # fmt: skip
         finally:
             self._keeper.let_go(held)
@@ -113,23 +111,3 @@ class SendService:
                 return
             except DatabaseTrouble:
                 self._stop.wait(DATABASE_RETRY_SECONDS)
-
-    def _compose(self, campaign_id: int, mail: Mail) -> bytes:
-        return self._compiled(campaign_id).render(
-            subscriber_id=mail.subscriber_id, email=mail.email, name=mail.name, attributes=mail.attributes
-        )
-
-
-def compile_campaign(campaign: Campaign) -> Compiled:
-    """The campaign's message; raises TemplateProblem."""
-    name, address = parse_sender(campaign.sender)
-    return Compiled(
-        subject=campaign.subject,
-        sender_name=name,
-        sender_email=address.email,
-        html=campaign.html,
-        text=campaign.text,
-        message_id_domain=address.email.rpartition("@")[2],
-        campaign_id=campaign.id,
-        message_key=campaign.message_key,
-    )

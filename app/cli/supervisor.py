@@ -49,6 +49,9 @@ def _parser(root: Path) -> argparse.ArgumentParser:
 
     start = _add(commands, "start", partial(_start, root), "start everything, or one group", "start send")
     start.add_argument("name", nargs="?", metavar="NAME", help=group)
+    start.add_argument(
+        "--wait", type=_seconds, default=START_PATIENCE, metavar="S", help="seconds to come up (default: 30)"
+    )
 
     stop = _add(commands, "stop", partial(_stop, root), "stop everything, or one group", "stop --wait 60")
     stop.add_argument("name", nargs="?", metavar="NAME", help=group)
@@ -84,21 +87,21 @@ def _add(
 
 def _start(root: Path, args: argparse.Namespace) -> int:
     found = settings()
+    make_home(found)
     if args.name:
         groups = start_group(found, root, args.name)
-        return _wait_until_running(found, groups, f"started: {', '.join(groups)}")
-    make_home(found)
+        return _wait_until_running(found, args.wait, groups, f"started: {', '.join(groups)}")
     this_machine(found, root)  # Without a Redis nothing works; say so before anything is changed.
     db = open_database(found)
     for migration in migrate(db):
         print(f"migrated: {migration}")
     db.close()
     start_all(found, root, print)
-    return _wait_until_running(found, None, "everything runs")
+    return _wait_until_running(found, args.wait, None, "everything runs")
 
 
-def _wait_until_running(found: Settings, groups: list[str] | None, success: str) -> int:
-    late = not_running(found, START_PATIENCE, groups)
+def _wait_until_running(found: Settings, wait: float, groups: list[str] | None, success: str) -> int:
+    late = not_running(found, wait, groups)
     for process in late:
         print(f"{process.name} is {process.state}: {process.detail}", file=sys.stderr)
         sys.stderr.writelines(f"  | {line}\n" for line in _last_lines(found, process.name))
@@ -182,9 +185,12 @@ def _last_lines(found: Settings, process: str) -> list[str]:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0 <= value <= 86_400:
-        raise argparse.ArgumentTypeError("a number of seconds from 0 to 86400")
+        raise argparse.ArgumentTypeError(f"{text!r}: a number of seconds from 0 to 86400")
     return value
 
 

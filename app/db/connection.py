@@ -162,9 +162,7 @@ def connect(url: str) -> Db:
     if parts.scheme == "sqlite":
         return _sqlite(url)
     if parts.scheme != "mysql" or not parts.path.strip("/"):
-        raise SettingError(
-            "DATABASE_URL", url.rpartition("@")[2], "sqlite:///path or mysql://user:pass@host:port/name"
-        )
+        raise SettingError("DATABASE_URL", url.rpartition("@")[2], "sqlite:///path or mysql://user:pass@host:port/name")
     query = parse_qs(parts.query)
     where: dict[str, Any] = {"host": parts.hostname or "127.0.0.1", "port": parts.port or 3306}
     if "unix_socket" in query:

@@ -182,6 +182,8 @@ async def serve(path: Path, port: int, ready: Callable[[int], None]) -> None:
         ready(server.sockets[0].getsockname()[1])
         await stop.wait()
         server.close()
+        # What is committed is still to be answered, else its sender could not know.
+        await asyncio.sleep(0.1)
     finally:
         writer.close()
 

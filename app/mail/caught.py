@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from pathlib import Path
+from typing import NamedTuple
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS mail (
@@ -52,8 +53,7 @@ class Arrived:
     content: bytes
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What arrived of one campaign; `duplicates` are the addresses that got it more than once."""
 
     mails: int

@@ -6,13 +6,12 @@ import random
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
 
 from peewee import IntegrityError
 
 from app.config import variable
 from app.db import Db
-from app.errors import MailcrewError, NotFound, Refused, UsageError
+from app.errors import NotFound, Refused, UsageError
 from app.mail.transport import ServerAddress
 from app.models.tables import Server
 
@@ -21,12 +20,21 @@ TLS_KINDS = ("none", "starttls", "tls")
 COOLDOWN_MS = 30_000
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A server that may be used now, or (`server` None) the instant in ms at which one may be."""
+@dataclass(frozen=True, slots=True)
+class Usable:
+    """A server that may be used now."""
 
-    server: Server | None
-    free_at: int | None
+    id: int
+    name: str
+    address: ServerAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The server to use, or (None) the instant in ms at which one may be tried again, and why not now."""
+
+    server: Usable | None
+    free_at: int = 0
 
 
 def add_server(*, name: str, host: str, port: int, tls: str, now: int, **options: object) -> int:
@@ -63,25 +71,27 @@ def find_server(name: str) -> Server:
     return found
 
 
-def address_of(server: Server) -> ServerAddress:
-    """Where and how to connect; raises MailcrewError when the password's variable is not set."""
-    password = variable(server.password_env) if server.password_env else None
-    if server.password_env and not password:
-        raise MailcrewError(f"server {server.name}: the variable {server.password_env} with its password is not set")
-    tls = cast(Literal["none", "starttls", "tls"], server.tls)
-    return ServerAddress(server.host, server.port, tls, server.tls_ca, server.username, password)
-
-
 def choose(db: Db, campaign_id: int, now: int, *, connected: Collection[int], tried: Collection[int]) -> Choice:
-    """A server of the campaign that may be used now: rather one in `connected`, none in `tried`."""
-    ids = [r[0] for r in db.rows("SELECT server_id FROM campaign_servers WHERE campaign_id = ?", campaign_id)]
-    servers = list(Server.select().where(Server.id.in_(ids), Server.state == "active")) if ids else []
-    usable = [s for s in servers if (s.cooldown_until or 0) <= now and s.id not in tried]
-    if usable:
-        near = [s for s in usable if s.id in connected]
-        return Choice(random.choice(near or usable), None)  # noqa: S311 (spreads load, keeps no secret)
-    waits = [until for s in servers if (until := s.cooldown_until or 0) > now]
-    return Choice(None, min(waits) if waits else now + COOLDOWN_MS)
+    """A server of the campaign that may be used now: rather one in `connected`, none in `tried`.
+
+    One whose password is not set is cooled down with that reason.
+    """
+    rows = db.rows(
+        "SELECT s.id, s.name, s.cooldown_until, s.host, s.port, s.tls, s.tls_ca, s.username, s.password_env "
+        "FROM campaign_servers c JOIN servers s ON s.id = c.server_id WHERE c.campaign_id = ? AND s.state = 'active'",
+        campaign_id,
+    )
+    usable = [row for row in rows if (row[2] or 0) <= now and row[0] not in tried]
+    random.shuffle(usable)
+    usable.sort(key=lambda row: row[0] not in connected)
+    for id_, name, _, host, port, tls, tls_ca, username, password_env in usable:
+        password = variable(password_env) if password_env else None
+        if password_env and not password:
+            cool_down(db, id_, f"the variable {password_env} with its password is not set", now)
+            continue
+        return Choice(Usable(id_, name, ServerAddress(host, port, tls, tls_ca, username, password)))
+    waits = [row[2] for row in rows if (row[2] or 0) > now]
+    return Choice(None, min(waits, default=now + COOLDOWN_MS))
 
 
 def cool_down(db: Db, server_id: int, reason: str, now: int) -> None:

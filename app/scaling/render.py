@@ -76,6 +76,8 @@ class Renderer:
             f"--threads {queue.threads} --memory {queue.memory} --tries {queue.tries}"
             f" --timeout {queue.timeout} --sleep {queue.poll:g}"
         )
+        if queue.modules:
+            limits += f" --modules {','.join(queue.modules)}"
         process = "%(program_name)s_%(process_num)02d"
         return self._program(
             program,

@@ -99,10 +99,11 @@ def parse_table(text: str, file: str = "queues.toml") -> Table:
 def _queue(entry: _Entry) -> Queue:
     name = entry.name()
     entry.refuse_slot_name(name)
+    queues = entry.names("queues", NAME, (name,)) or (name,)
     processes = entry.whole("processes", 1, 0, 100)
     queue = Queue(
         name=name,
-        queues=entry.names("queues", NAME, (name,)) or (name,),
+        queues=queues,
         processes=processes,
         max=entry.whole("max", max(processes, 1), max(processes, 1), 1000),
         priority=entry.whole("priority", 200, FOUNDATION, 999),
