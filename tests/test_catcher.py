@@ -11,8 +11,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from email.message import EmailMessage
+from io import BufferedRWPair
 from pathlib import Path
-from typing import IO
 
 import pytest
 
@@ -186,7 +186,7 @@ def test_two_homes_get_different_ports_even_when_one_remembers_the_others(tmp_pa
 
 def test_a_port_that_was_asked_for_and_is_taken_is_an_error(shared: Running) -> None:
     environ = {**os.environ, "MAILCREW_HOME": str(shared.home)}
-    command = [sys.executable, ROOT / "bin" / "catcher", "--port", str(shared.port)]
+    command = [sys.executable, str(ROOT / "bin" / "catcher"), "--port", str(shared.port)]
 
     said = subprocess.run(command, env=environ, text=True, capture_output=True)
 
@@ -259,7 +259,7 @@ def stuff(content: bytes) -> bytes:
     return content.replace(b"\r\n.", b"\r\n..")
 
 
-def say(line: IO[bytes], command: bytes, code: int) -> None:
+def say(line: BufferedRWPair, command: bytes, code: int) -> None:
     if command:
         line.write(command + b"\r\n")
         line.flush()

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from app.config import make_home, settings
-from app.db import connect_settings, migrate, migration_status
+from app.db import connect_url, migrate, migration_status
 
 
 def add(commands: Any) -> None:
@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
 def run_migrate(_args: argparse.Namespace) -> int:
     found = settings()
     make_home(found)
-    applied = migrate(connect_settings(found))
+    applied = migrate(connect_url(found.database_url))
     print("\n".join(f"applied {name}" for name in applied) or "nothing to do")
     return 0
 
@@ -31,7 +31,7 @@ def run_migrate(_args: argparse.Namespace) -> int:
 def run_status(args: argparse.Namespace) -> int:
     found = settings()
     make_home(found)
-    status = migration_status(connect_settings(found))
+    status = migration_status(connect_url(found.database_url))
     if args.json:
         print(json.dumps([{"name": name, "applied": applied} for name, applied in status]))
     else:

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 
 from app.cli import campaigns, database, lists, servers
+from app.db.connection import DatabaseTrouble
 from app.errors import MailcrewError
+from app.queues.broker import RedisTrouble
 
 GROUPS: tuple[ModuleType, ...] = (database, lists, servers, campaigns)
 
@@ -37,6 +39,12 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> i
     except MailcrewError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return error.exit_code
+    except DatabaseTrouble as error:
+        print(f"{parser.prog}: the database does not answer or is busy ({error}); try again", file=sys.stderr)
+        return 1
+    except RedisTrouble as error:
+        print(f"{parser.prog}: Redis does not answer ({error}); see bin/supervisor-manager status", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

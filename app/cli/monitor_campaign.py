@@ -20,6 +20,8 @@ from app.cli.main import run
 
 EIGHTHS = " ▁▂▃▄▅▆▇█"
 HISTORY = 40
+#: A log is not filled with the same line more often than this, in seconds.
+QUIET_SECONDS = 20.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,9 +58,14 @@ def watch(look: Callable[[], Look], seconds: float) -> Look:
 
 
 def _watch_plainly(look: Callable[[], Look], seconds: float) -> Look:
+    """A line whenever something has changed, and now and then when nothing has."""
+    shown, at = "", 0.0
     while True:
         now = look()
-        print(plain_line(now), flush=True)
+        line = plain_line(now)
+        if line != shown or time.monotonic() - at > QUIET_SECONDS:
+            print(line, flush=True)
+            shown, at = line, time.monotonic()
         if now.ended:
             return now
         time.sleep(seconds)

@@ -180,8 +180,8 @@ def _last_lines(found: Settings, process: str) -> list[str]:
         with (found.logs / f"{process}.err").open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 10_000))
             return file.read().decode(errors="replace").splitlines()[-TAIL_LINES:]
-    except OSError as error:
-        return [f"no log: {error}"]
+    except FileNotFoundError:
+        return []  # It could not even be executed, and the line above says why.
 
 
 def _seconds(text: str) -> float:

@@ -4,7 +4,7 @@ Statements are written with `?` for bound values. What the two dialects say diff
 method or attribute of `Db`, so that no other module asks which database it is on.
 """
 
-from app.db.connection import Db, connect, connect_settings
+from app.db.connection import Db, connect, connect_url
 from app.db.migrate import migrate, migration_status
 
-__all__ = ["Db", "connect", "connect_settings", "migrate", "migration_status"]
+__all__ = ["Db", "connect", "connect_url", "migrate", "migration_status"]

@@ -11,7 +11,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import peewee
 
-from app.config import Settings
 from app.errors import SettingError, Unavailable
 
 Row = tuple[Any, ...]
@@ -143,12 +142,9 @@ def _flat(rows: Iterable[Sequence[Any]]) -> list[Any]:
     return [value for row in rows for value in row]
 
 
-def connect_settings(settings: Settings) -> Db:
-    """The database that the settings name, with one quick statement to prove that it answers.
-
-    Raises Unavailable when it does not.
-    """
-    db = connect(settings.database_url)
+def connect_url(url: str) -> Db:
+    """Open a database by URL, with one quick statement to prove that it answers; raises Unavailable."""
+    db = connect(url)
     try:
         db.value("SELECT 1")
     except DatabaseTrouble as error:

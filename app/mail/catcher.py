@@ -136,7 +136,7 @@ class Catcher(SMTP):
         else:
             self.envelope.content = self.envelope.original_content = content
             await self.push(await self._call_handler_hook("DATA"))
-        self._set_post_data_state()
+        self._set_post_data_state()  # type: ignore[no-untyped-call]  # aiosmtpd does not say
 
     async def _read_content(self) -> bytes | None:
         """Everything up to the line with a lone dot, its leading dots undoubled; None: it was too large."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS mail (
@@ -124,7 +124,7 @@ class CaughtMail:
         """How many mails of this campaign arrived."""
         return int(self._rows(f"SELECT count(*) FROM mail WHERE {OF_CAMPAIGN}", campaign=campaign)[0][0])
 
-    def _rows(self, statement: str, **values: str) -> list[tuple[int | str, ...]]:
+    def _rows(self, statement: str, **values: str) -> list[Any]:
         # A new connection each time: the verdict is asked for rarely, perhaps before the file is there.
         # An absent file is an empty one in memory, so that the counts need no second way.
         source = f"file:{_quoted(self._path)}?mode=ro" if self._path.exists() else ":memory:"

@@ -6,6 +6,7 @@ The paths that carry millions of rows (import, expansion, leases, outcomes) spea
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from peewee import (
@@ -22,14 +23,22 @@ from peewee import (
 )
 
 from app.config import Settings
-from app.db import Db, connect_settings
+from app.db import Db, connect_url
 
 _proxy = DatabaseProxy()
 
 
+@lru_cache(maxsize=1)
+def _connected(url: str) -> Db:
+    return connect_url(url)
+
+
 def open_database(settings: Settings) -> Db:
-    """Connect to the settings' database and make the models speak to it."""
-    db = connect_settings(settings)
+    """Connect to the settings' database and make the models speak to it.
+
+    The same Db every time: with two of them, the models would speak past an open transaction.
+    """
+    db = _connected(settings.database_url)
     bind(db)
     return db
 
