@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import dramatiq
 from dramatiq.middleware import Middleware
 
 from actors.broker import broker
-from actors.database import database
+from actors.database import database, put_off
 from app.campaigns.expand_task import expand_campaign
 from app.campaigns.housekeeping import Housekeeper, ready_batches
 from app.campaigns.service import SendService
@@ -20,61 +21,82 @@ from app.workers.stopping import stop_requested
 #: Neither has a TimeLimit (it raises at any bytecode, also between a 250 and its record) nor
 #: retries: the database knows what is left to do, and the sweep asks again.
 NO_LIMITS: dict[str, Any] = {"max_retries": 0, "time_limit": float("inf")}
-QUEUES = ("expand", "send")
-
-
-class Process:
-    """What the tasks of this process share."""
-
-    service: SendService | None = None
-    housekeeper: Housekeeper
+QUEUES = frozenset({"expand", "send"})
 
 
 @dramatiq.actor(queue_name="expand", **NO_LIMITS)
 def expand(campaign_id: int) -> None:
     """Expand a campaign from where its cursor stands."""
-    expand_campaign(database(), settings(), campaign_id, stop_requested, _top_up_ready)
+    with put_off("expansion"):
+        expand_campaign(database(), settings(), campaign_id, stop_requested, _top_up)
 
 
 @dramatiq.actor(queue_name="send", **NO_LIMITS)
 def send() -> None:
     """A ticket: there is work in `send`."""
-    assert Process.service is not None
-    if Process.service.work() and not stop_requested.is_set():
-        enqueue(broker, "send", "send")
+    with put_off("sending"):
+        if sender.service().work() and not stop_requested.is_set():
+            enqueue(broker, "send", "send")
+
+
+class Sender:
+    """The sending side of this process: made at the first ticket, for the database may be away at the start."""
+
+    threads = 1
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._service: SendService | None = None
+
+    def service(self) -> SendService:
+        with self._lock:
+            if self._service is None:
+                self._service = SendService(database(), settings(), threads=self.threads, stop=stop_requested)
+            return self._service
+
+    def close_idle(self) -> None:
+        if self._service:
+            self._service.close_idle()
+
+    def close(self) -> None:
+        if self._service:
+            self._service.close()
+
+
+sender = Sender()
 
 
 class Campaigns(Middleware):
     """Starts and ends what the actors above need, in workers that serve their queues."""
 
+    def __init__(self) -> None:
+        self._housekeeper: Housekeeper | None = None
+
     def after_worker_boot(self, _broker: Any, worker: Any) -> None:
-        if not set(QUEUES) & set(worker.queues):
+        if QUEUES.isdisjoint(worker.queues):
             return
-        if "send" in worker.queues:
-            Process.service = SendService(database(), settings(), threads=worker.threads, stop=stop_requested)
-        Process.housekeeper = Housekeeper(
-            database(), settings(),
+        sender.threads = worker.threads
+        self._housekeeper = Housekeeper(
+            database, settings(),
             top_up=lambda wanted: top_up(broker, "send", "send", wanted),
             capacity=_capacity,
             restart_expansion=lambda campaign_id: enqueue(broker, "expand", "expand", [campaign_id]),
-            close_idle=Process.service.close_idle if Process.service else lambda: None,
+            close_idle=sender.close_idle,
         )  # fmt: skip
-        Process.housekeeper.start()
+        self._housekeeper.start()
 
-    def before_worker_shutdown(self, _broker: Any, worker: Any) -> None:
-        if set(QUEUES) & set(worker.queues):
-            Process.housekeeper.close()
-            if Process.service:
-                Process.service.close()
+    def before_worker_shutdown(self, _broker: Any, _worker: Any) -> None:
+        if self._housekeeper:
+            self._housekeeper.close()
+        sender.close()
 
 
 def _capacity() -> int:
-    return threads_serving(broker.client, "send")
+    return 2 * threads_serving(broker.client, "send")
 
 
-def _top_up_ready() -> None:
-    wanted = 2 * _capacity()
-    ready = ready_batches(database(), database().now_ms(), wanted) if wanted else 0
+def _top_up() -> None:
+    ready = ready_batches(database(), database().now_ms(), _capacity())
     if ready:
         top_up(broker, "send", "send", ready)
 

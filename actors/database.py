@@ -1,14 +1,34 @@
-"""The database of this process, opened at first use."""
+"""The database of this process, and what a task does when it is away."""
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from app.config import settings
 from app.db import Db
+from app.db.connection import DatabaseTrouble
+from app.errors import Unavailable
+from app.events import warn
 from app.models.tables import open_database
+from app.queues.broker import RedisTrouble
 
 
-@cache
 def database() -> Db:
+    """The same Db every time; raises Unavailable when the database does not answer."""
     return open_database(settings())
+
+
+@contextmanager
+def put_off(what: str) -> Iterator[None]:
+    """Let a task end quietly when a service is away: the sweep or the next tick asks again.
+
+    A dead letter for each of them would tell nobody anything that the log does not.
+    """
+    try:
+        yield
+    except DatabaseTrouble as error:
+        warn(f"{what} put off: the database is in trouble", reason=str(error))
+        database().close()
+    except (*RedisTrouble, Unavailable) as error:
+        warn(f"{what} put off", reason=str(error))

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any
 
 _logger = logging.getLogger("mailcrew")
 
@@ -21,13 +21,21 @@ def warn(message: str, **fields: Any) -> None:
     emit(message, logging.WARNING, **fields)
 
 
-def start_logging(stream: TextIO = sys.stderr) -> None:
-    """Send events and the libraries' log lines to `stream`. Losing a log line never raises."""
+def start_logging() -> None:
+    """Events and the libraries' log lines: what went wrong to stderr, the rest to stdout.
+
+    Readable text on a terminal, JSON lines elsewhere. A log line that cannot be written is lost
+    without raising: logging never breaks a send.
+    """
     logging.raiseExceptions = False
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(_Text() if stream.isatty() else _Json())
+    good = logging.StreamHandler(sys.stdout)
+    good.addFilter(lambda record: record.levelno < logging.WARNING)
+    bad = logging.StreamHandler(sys.stderr)
+    bad.setLevel(logging.WARNING)
+    for handler in (good, bad):
+        handler.setFormatter(_Text() if handler.stream.isatty() else _Json())
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [good, bad]
     root.setLevel(logging.WARNING)
     _logger.setLevel(logging.INFO)
 

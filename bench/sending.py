@@ -9,24 +9,18 @@ nothing and recording nothing. The obvious program is bench.obvious, run by Dram
 from __future__ import annotations
 
 import argparse
-import cProfile
-import pstats
 import subprocess
 import sys
-import threading
 import time
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import dramatiq
 import redis
 
-from app.campaigns.service import SendService
 from app.config import ROOT
-from bench import common
+from bench import common, profiling
 from bench.common import Figure, Place
 from bench.compose import people, with_ours
 
@@ -40,7 +34,7 @@ LIST = "everybody"
 def make_parser() -> argparse.ArgumentParser:
     parser = common.make_parser("sending", __doc__.splitlines()[0], "--database sqlite --mails 20000", 3)
     parser.add_argument("--mails", type=int, default=20_000, help="mails of each repetition (default 20000)")
-    parser.add_argument("--profile", action="store_true", help="instead: one thread of this process under cProfile")
+    parser.add_argument("--profile", action="store_true", help="instead: where the time goes, in this process")
     parser.add_argument("--skip-obvious", action="store_true", help="leave out the obvious program, which is slow")
     return parser
 
@@ -173,33 +167,12 @@ def enqueue_obvious(place: Place) -> None:
 
 
 def profile(place: Place) -> None:
-    """Where one sending thread spends its time, by function and by component."""
+    """Where the time goes, without the worker process round it."""
+    for threads in BARS:
+        prepare(place)
+        profiling.by_statement(place, threads)
     prepare(place)
-    service = SendService(place.db, place.settings, threads=1, stop=threading.Event())
-    profiler = cProfile.Profile()
-    started = time.perf_counter()
-    profiler.enable()
-    while service.work():
-        pass
-    profiler.disable()
-    seconds = time.perf_counter() - started
-    sent = service.sent
-    service.close()
-    stats: Any = pstats.Stats(profiler)
-    parts: Counter[str] = Counter()
-    for (file, _, function), (_, _, own, _, _) in stats.stats.items():
-        parts[_component(file, function)] += own * 1e6 / sent
-    print(f"{place.database}: {sent:,} mails, {sent / seconds:,.0f}/s under the profiler; µs a mail by component:")
-    for part, spent in parts.most_common(25):
-        print(f"  {spent:7.2f}  {part}")
-    stats.sort_stats("tottime").print_stats(35)
-
-
-def _component(file: str, function: str) -> str:
-    path = Path(file)
-    if ROOT in path.parents and ".venv" not in path.parts:
-        return str(path.relative_to(ROOT))
-    return f"{path.parent.name}/{path.name}" if path.suffix == ".py" else function
+    profiling.by_function(place)
 
 
 if __name__ == "__main__":

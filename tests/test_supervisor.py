@@ -26,10 +26,10 @@ def make_stack(short_directory: Path) -> Iterator[MakeStack]:
     need("redis-server")
     made: list[Stack] = []
 
-    def make(table: str, home: str = "home") -> Stack:
+    def make(table: str, home: str = "home", as_shipped: bool = False) -> Stack:
         directory = Path(tempfile.mkdtemp(dir=short_directory))
         (directory / "root").mkdir()
-        made.append(Stack(directory / "root", directory / home, table))
+        made.append(Stack(directory / "root", directory / home, table, as_shipped))
         return made[-1]
 
     yield make
@@ -40,7 +40,7 @@ def make_stack(short_directory: Path) -> Iterator[MakeStack]:
 
 def test_start_brings_everything_up_and_stop_leaves_nothing(make_stack: MakeStack) -> None:
     # A space and a percent sign: supervisord treats both in ways of its own.
-    stack = make_stack(REDIS + queue("send", 2) + queue("mail", 0), home="a home 100%")
+    stack = make_stack(REDIS + queue("send", 2) + queue("mail", 0), home="a home 100%", as_shipped=True)
 
     assert "everything runs" in stack.run("start")
 
@@ -151,7 +151,7 @@ def test_a_table_with_a_mistake_stops_nothing(make_stack: MakeStack) -> None:
 
 
 def test_a_worker_that_cannot_start_is_named_with_the_end_of_its_stderr(make_stack: MakeStack) -> None:
-    stack = make_stack(queue("send") + queue("broken"))
+    stack = make_stack(queue("send") + queue("broken"), as_shipped=True)
 
     said = stack.run("start", "--wait", "2", code=1)
 

@@ -49,27 +49,25 @@ def new_token() -> str:
 
 @dataclass(frozen=True)
 class Turn:
-    """A campaign that may have work, with its tags."""
+    """A campaign that may have work; `clock` is the virtual time at which it was looked at."""
 
     campaign_id: int
-    served: float
     weight: int
+    clock: float
 
 
-def turns(db: Db, only: int | None = None) -> tuple[list[Turn], float]:
-    """The sending campaigns, whose turn it is first, and the present virtual time."""
+def turns(db: Db, only: int | None = None) -> list[Turn]:
+    """The sending campaigns (or `only` that one), the one whose turn it is first."""
     rows = db.rows(
-        "SELECT id, served, weight, served_from FROM campaigns WHERE status = ? ORDER BY served, id",
-        CampaignStatus.SENDING,
+        "SELECT id, weight, served_from FROM campaigns WHERE status = ? ORDER BY served, id", CampaignStatus.SENDING
     )
-    clock = max((float(row[3]) for row in rows), default=0.0)
-    found = [Turn(int(r[0]), max(float(r[1]), clock), int(r[2])) for r in rows if only is None or r[0] == only]
-    return found, clock
+    clock = max((float(row[2]) for row in rows), default=0.0)
+    return [Turn(int(id_), int(weight), clock) for id_, weight, _ in rows if only in (None, id_)]
 
 
 def next_ready(db: Db, only: int | None, now: int) -> tuple[Turn, int, int] | None:
     """The batch to send next: its campaign's turn, its number, how many are pending in it."""
-    for turn in turns(db, only)[0]:
+    for turn in turns(db, only):
         row = db.row(
             "SELECT number, pending FROM batches WHERE campaign_id = ? AND state = ? AND ready_at <= ? "
             f"ORDER BY ready_at, number LIMIT 1{db.skip_locked}",
@@ -96,10 +94,13 @@ def lease_next(
         )  # fmt: skip
         if taken != 1:
             return None
-        # The status again: it may have been paused between the look and the lease.
+        # The status again: it may have been paused between the look and the lease. The tags are
+        # computed from the row as it is now: others lease from the same campaign at the same time.
+        start = "CASE WHEN served > ? THEN served ELSE ? END"
         going = db.run(
-            "UPDATE campaigns SET served_from = ?, served = ? WHERE id = ? AND status = ?",
-            turn.served, turn.served + pending / max(1, turn.weight), turn.campaign_id, CampaignStatus.SENDING,
+            f"UPDATE campaigns SET served_from = {start}, served = {start} + ? WHERE id = ? AND status = ?",
+            turn.clock, turn.clock, turn.clock, turn.clock, pending / max(1, turn.weight),
+            turn.campaign_id, CampaignStatus.SENDING,
         )  # fmt: skip
         if going != 1:
             hand_back(db, turn.campaign_id, number, token, now)

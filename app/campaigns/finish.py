@@ -9,6 +9,12 @@ from app.models.states import BatchState, CampaignStatus, ExpansionState
 
 def try_finish(db: Db, campaign_id: int, now: int) -> bool:
     """Make the campaign `sent` if its expansion is done and no batch is open; True when this call did it."""
+    # Nearly every call ends here, without a lock on the row that all leases of the campaign need.
+    if db.value(
+        "SELECT 1 FROM batches WHERE campaign_id = ? AND state IN (?, ?) LIMIT 1",
+        campaign_id, BatchState.READY, BatchState.LEASED,
+    ):  # fmt: skip
+        return False
     finished = db.run(
         "UPDATE campaigns SET status = ?, finished_at = ? WHERE id = ? AND status = ? "
         "AND EXISTS (SELECT 1 FROM expansions e WHERE e.campaign_id = ? AND e.state = ?) "

@@ -10,6 +10,7 @@ from app.campaigns.sweep import sweep
 from app.config import Settings
 from app.db import Db
 from app.db.connection import DatabaseTrouble
+from app.errors import Unavailable
 from app.events import warn
 from app.models.states import BatchState, CampaignStatus
 from app.queues.broker import RedisTrouble
@@ -42,11 +43,11 @@ def next_ready_at(db: Db, now: int) -> int | None:
 
 
 class Housekeeper:
-    """Runs on a thread and a database connection of its own."""
+    """Runs on a thread and a database connection of its own. `capacity()`: tickets wanted at most."""
 
     def __init__(
         self,
-        db: Db,
+        database: Callable[[], Db],
         settings: Settings,
         *,
         top_up: Callable[[int], object],
@@ -54,7 +55,7 @@ class Housekeeper:
         restart_expansion: Callable[[int], object],
         close_idle: Callable[[], object],
     ) -> None:
-        self._db = db
+        self._database = database
         self._settings = settings
         self._top_up = top_up
         self._capacity = capacity
@@ -76,22 +77,27 @@ class Housekeeper:
         while not self._closed.wait(pause):
             try:
                 pause = self.step(time.monotonic())
-            except (*DatabaseTrouble, *RedisTrouble) as error:
+            except (*DatabaseTrouble, *RedisTrouble, Unavailable) as error:
                 warn("housekeeping put off", reason=str(error))
-                self._db.close()
+                self._hang_up()
                 pause = TICK_SECONDS
-        self._db.close()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        try:
+            self._database().close()
+        except Unavailable:
+            pass  # there is no connection to close
 
     def step(self, monotonic: float) -> float:
         """One round; how many seconds the next may wait."""
-        now = self._db.now_ms()
+        db = self._database()
+        now = db.now_ms()
         if monotonic >= self._next_sweep:
             self._next_sweep = monotonic + SWEEP_SECONDS
-            sweep(self._db, self._settings.journals, now, self._settings.lease_seconds, self._restart_expansion)
+            sweep(db, self._settings.journals, now, self._settings.lease_seconds, self._restart_expansion)
             self._close_idle()
-        wanted = 2 * self._capacity()
-        ready = ready_batches(self._db, now, wanted) if wanted else 0
-        if ready:
-            self._top_up(min(wanted, ready))
-        due = next_ready_at(self._db, now)
+        if ready_batches(db, now, 1):
+            self._top_up(ready_batches(db, now, self._capacity()))
+        due = next_ready_at(db, now)
         return min(TICK_SECONDS, max(0.02, (due - now) / 1000)) if due is not None else TICK_SECONDS

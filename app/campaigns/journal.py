@@ -140,19 +140,22 @@ class Journal:
     def __init__(self, path: Path, slots: int) -> None:
         self.name = path.name
         self._path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        # Under its own name only when it is locked: a sweep would take it for a dead worker's.
+        unlocked = path.with_suffix(".new")
+        self._fd = os.open(unlocked, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             size = _HEADER_SIZE + slots * _SLOT_SIZE
             # Room for all of it now: a page that cannot be written later would be a SIGBUS.
             os.posix_fallocate(self._fd, 0, size)
             self._memory = mmap.mmap(self._fd, size)
+            _HEADER.pack_into(self._memory, 0, MAGIC, slots, os.getpid(), process_start(os.getpid()))
+            self.beat()
+            unlocked.rename(path)
         except OSError:
-            path.unlink(missing_ok=True)
+            unlocked.unlink(missing_ok=True)
             os.close(self._fd)
             raise
-        _HEADER.pack_into(self._memory, 0, MAGIC, slots, os.getpid(), process_start(os.getpid()))
-        self.beat()
         self.slots = [Slot(self._memory, _HEADER_SIZE + i * _SLOT_SIZE) for i in range(slots)]
 
     @classmethod
