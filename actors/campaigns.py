@@ -92,7 +92,8 @@ class Campaigns(Middleware):
 
 
 def _capacity() -> int:
-    return 2 * threads_serving(broker.client, "send")
+    # As many may wait as can be in hand: at most twice the threads in all.
+    return threads_serving(broker.client, "send")
 
 
 def _top_up() -> None:

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import dramatiq
 import redis
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import AgeLimit, Callbacks, CurrentMessage, Pipelines, Retries, TimeLimit
 from periodiq import PeriodiqMiddleware
 
-#: What redis-py raises when the server is away, frozen, loading or demoted to a replica. A
-#: timeout and a read-only reply are no `ConnectionError` there, but mean the same to us.
-RedisTrouble = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError)
+#: What redis-py raises when the server is away, frozen, loading, demoted to a replica, full (OOM) or
+#: unable to write its file (MISCONF): all of them pass, and none may end a worker or one of its threads.
+RedisTrouble = (redis.RedisError,)
 
 NAMESPACE = "dramatiq"
+
+
+class KeepingRetries(Retries):
+    """Marks a message whose retry could not be enqueued: Dramatiq swallows that error, and acknowledges."""
+
+    def after_process_message(
+        self, broker: Any, message: Any, *, result: Any = None, exception: BaseException | None = None
+    ) -> None:
+        try:
+            super().after_process_message(  # type: ignore[no-untyped-call]
+                broker, message, result=result, exception=exception
+            )
+        except RedisTrouble:
+            message.retry_lost = True
+            raise
 
 
 def make_broker(url: str) -> RedisBroker:
@@ -29,7 +46,7 @@ def make_broker(url: str) -> RedisBroker:
             TimeLimit(),
             Callbacks(),
             Pipelines(),
-            Retries(min_backoff=1_000, max_backoff=3_600_000),
+            KeepingRetries(min_backoff=1_000, max_backoff=3_600_000),
             CurrentMessage(),
             # First of the two that know `periodic=`; ticks are idempotent and catch up from the
             # database, so one that waited behind a slow tick is better run than skipped.

@@ -27,11 +27,12 @@ def waiting(broker: RedisBroker, queue: str) -> int:
 
 
 def top_up(broker: RedisBroker, queue: str, actor: str, wanted: int) -> int:
-    """Bring the outstanding tickets up to `wanted`; how many were added.
+    """Bring the waiting tickets up to `wanted`; how many were added.
 
+    Those in hand do not count: a dead worker's would, for ever, and nothing would be sent any more.
     Two that top up at once may add a few too many: a spare ticket finds nothing and is gone.
     """
-    missing = wanted - outstanding(broker, queue)
+    missing = wanted - waiting(broker, queue)
     for _ in range(missing):
         enqueue(broker, queue, actor)
     return max(0, missing)

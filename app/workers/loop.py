@@ -17,15 +17,18 @@ from dramatiq import Message
 from dramatiq.broker import MessageProxy
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.common import current_millis, dq_name, q_name
-from dramatiq.errors import ActorNotFound
+from dramatiq.errors import ActorNotFound, DecodeError
 from dramatiq.middleware import SkipMessage
 
 from app.events import emit, warn
-from app.queues.broker import RedisTrouble
+from app.queues.broker import NAMESPACE, RedisTrouble
 
 #: Delayed messages held in memory at a time, per queue.
 MAX_DELAYED = 1000
 RECONNECT_SECONDS = 1.0
+#: A worker whose threads are all busy shows Redis this often, in seconds, that it lives: after 60
+#: without a command others take its messages for a dead worker's and run them again.
+BEAT_SECONDS = 5.0
 
 
 class WorkerLoop:
@@ -44,6 +47,9 @@ class WorkerLoop:
         self._free = 0
         self._closing = False
         self._delayed: list[tuple[int, str, str, MessageProxy]] = []
+        #: What was fetched and not yet acknowledged or handed back, by its id in Redis.
+        self._held: set[str] = set()
+        self._beat_at = 0.0
         self.processed = 0
         self.busy = 0
         self._threads = [threading.Thread(target=self._work, name=f"worker-{i}", daemon=True) for i in range(threads)]
@@ -52,12 +58,16 @@ class WorkerLoop:
         """Work until the stop flag is set, then finish what is in hand and return."""
         for thread in self._threads:
             thread.start()
-        pause = 0.0
+        pause, in_doubt = 0.0, False
         while not self._stop.is_set():
             try:
+                if in_doubt:
+                    self._recover()
+                    in_doubt = False
                 got = self._fetch_round()
             except RedisTrouble as error:
                 warn("Redis does not answer; trying again", reason=str(error))
+                in_doubt = True
                 self._stop.wait(RECONNECT_SECONDS)
                 continue
             # Right after work there is often more; an idle worker asks once per poll interval.
@@ -66,11 +76,14 @@ class WorkerLoop:
         self._finish()
 
     def _fetch_round(self) -> int:
+        got = self._enqueue_due()
         with self._lock:
-            while self._free <= len(self._inbox) and not self._stop.is_set():
+            if self._free <= len(self._inbox) and not self._stop.is_set():
                 self._lock.wait(0.1)
             room = self._free - len(self._inbox)
-        got = self._enqueue_due()
+        if room <= 0:
+            self._beat()
+            return 1
         for queue in self.queues:
             if room <= 0 or self._stop.is_set():
                 break
@@ -82,12 +95,28 @@ class WorkerLoop:
                 self._hold(self._fetch(dq_name(queue), MAX_DELAYED - len(self._delayed), hand_out=False))
         return got
 
+    def _beat(self) -> None:
+        if time.monotonic() >= self._beat_at:
+            self._broker.do_fetch(self.queues[0], 0)
+            self._beat_at = time.monotonic() + BEAT_SECONDS
+
+    def _recover(self) -> None:
+        """Put back what Redis gave us in an answer that never came."""
+        for queue in [*self.queues, *map(dq_name, self.queues)]:
+            given: set[Any] = self._broker.client.smembers(f"{NAMESPACE}:__acks__.{self._broker.broker_id}.{queue}")
+            lost = {id_.decode() for id_ in given} - self._held
+            if lost:
+                # Only what is still in our set is moved: one acknowledged since then is not.
+                self._broker.do_requeue(queue, *lost)
+                warn("messages of a lost answer put back", queue=queue, count=len(lost))
+
     def _fetch(self, queue: str, room: int, hand_out: bool = True) -> list[tuple[str, MessageProxy]]:
         data = self._broker.do_fetch(queue, room)
-        found = [(queue, MessageProxy(Message.decode(raw))) for raw in data if raw is not None]
+        found = [(queue, message) for raw in data if raw is not None and (message := _decode(queue, raw))]
         if self._stop.is_set():
             self._requeue(found)
             return []
+        self._held.update(message.options["redis_message_id"] for _, message in found)
         if hand_out and found:
             with self._lock:
                 self._inbox.extend(found)
@@ -102,10 +131,12 @@ class WorkerLoop:
     def _enqueue_due(self) -> int:
         moved = 0
         while self._delayed and self._delayed[0][0] <= current_millis():
-            _, _, queue, message = heapq.heappop(self._delayed)
+            _, _, queue, message = self._delayed[0]
             due = message.copy(queue_name=q_name(queue))
             due.options.pop("eta", None)
             self._broker.enqueue(due)
+            # Only now: with Redis away it stays here for the next round.
+            heapq.heappop(self._delayed)
             self._acknowledge(queue, message)
             moved += 1
         return moved
@@ -118,7 +149,7 @@ class WorkerLoop:
                 while not self._inbox and not self._closing:
                     self._lock.wait()
                 self._free -= 1
-                if self._closing:
+                if self._closing or self._stop.is_set():
                     return
                 queue, message = self._inbox.pop(0)
                 self.busy += 1
@@ -162,13 +193,19 @@ class WorkerLoop:
             )  # fmt: skip
 
     def _acknowledge(self, queue: str, message: MessageProxy) -> None:
-        """Ack or nack, again and again until Redis has it or this worker is told to stop."""
-        verb = "nack" if message.failed else "ack"
+        """Ack or nack, again and again until Redis has it or this worker is told to stop.
+
+        A message whose retry could not be enqueued goes back as it was: acknowledged it would be lost.
+        """
+        verb = "requeue" if getattr(message, "retry_lost", False) else "nack" if message.failed else "ack"
         while True:
             try:
-                self._broker.emit_before(verb, message)
+                if verb != "requeue":
+                    self._broker.emit_before(verb, message)
                 getattr(self._broker, f"do_{verb}")(queue, message.options["redis_message_id"])
-                self._broker.emit_after(verb, message)
+                self._held.discard(message.options["redis_message_id"])
+                if verb != "requeue":
+                    self._broker.emit_after(verb, message)
                 return
             except RedisTrouble as error:
                 warn(f"{verb} did not reach Redis", id=message.message_id, reason=str(error))
@@ -193,3 +230,12 @@ class WorkerLoop:
                 self._broker.do_requeue(queue, *ids)
             except RedisTrouble as error:
                 warn("messages could not be handed back", queue=queue, count=len(ids), reason=str(error))
+
+
+def _decode(queue: str, raw: bytes) -> MessageProxy | None:
+    """The message, or None: one that cannot be read must not take the worker and its other messages along."""
+    try:
+        return MessageProxy(Message.decode(raw))
+    except DecodeError as error:
+        warn("message that cannot be read; left alone", queue=queue, raw=repr(raw[:200]), reason=str(error))
+        return None
