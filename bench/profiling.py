@@ -88,9 +88,9 @@ def _send_all(place: Place, threads: int) -> tuple[int, float, float]:
         worker.start()
     for worker in workers:
         worker.join()
-    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+    took = time.perf_counter() - started, time.process_time() - cpu
     service.close()
-    return service.sent, seconds, cpu
+    return service.sent, *took
 
 
 def _kind(sql: str) -> str:

@@ -44,11 +44,12 @@ class Trace:
 
         def hold(what: object) -> None:
             self.holding.release()
-            self.let_go.wait(30)
+            self.let_go.wait(10)
             self.noted.append(what)
 
-        for function in (note, hold):
-            dramatiq.actor(function, queue_name="work", broker=broker, max_retries=0)
+        declare = dramatiq.actor(queue_name="work", broker=broker, max_retries=0)
+        declare(note)
+        declare(hold)
 
 
 @pytest.fixture
@@ -161,7 +162,8 @@ def test_delayed_messages_do_not_wait_for_a_worker_that_is_busy(broker: RedisBro
         enqueue(broker, "work", "hold", ["long"])
         eventually(lambda: busy.loop.busy == 1, "the first worker is busy")
         with running(broker, "work", poll=0.05):
-            eventually(lambda: trace.noted == ["late"], "an idle worker runs it", 10)
+            eventually(lambda: trace.noted == ["late"], "an idle worker runs it", 5)
+            trace.let_go.set()
 
 
 def test_an_idle_worker_stops_at_once(broker: RedisBroker) -> None:
@@ -225,7 +227,7 @@ def test_a_stock_dramatiq_actor_and_our_loop_understand_each_other(broker: Redis
     stock = RedisBroker(url=f"{redis_server}?db=9")  # type: ignore[no-untyped-call]
 
     @dramatiq.actor(queue_name="work", actor_name="add", broker=stock)
-    def stock_add(_a: int, _b: str = "") -> None:
+    def stock_add(a: int, b: str = "") -> None:
         raise AssertionError("not here")
 
     @dramatiq.actor(queue_name="work", actor_name="add", broker=broker)
