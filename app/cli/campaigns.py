@@ -12,6 +12,7 @@ from typing import Any
 from app.campaigns.lifecycle import Draft, create_campaign, find_campaign, schedule_campaign
 from app.campaigns.progress import progress_of
 from app.campaigns.recipients import recipients_of
+from app.campaigns.unknown import resend_unknown, settle_unknown
 from app.cli.context import open_home
 from app.cli.instants import iso, parse_instant
 from app.errors import UsageError
@@ -61,6 +62,17 @@ def add(commands: Any) -> None:
     people.add_argument("--email", metavar="ADDRESS")
     people.add_argument("--json", action="store_true", help="one JSON object a line")
     people.set_defaults(run=run_recipients)
+    unknown = verbs.add_parser(
+        "unknown",
+        help="decide about recipients whose mail may or may not have arrived",
+        description="A worker ended, or a line was cut, after the whole mail had gone out and before the answer came.",
+        epilog="example: bin/mailcrew campaigns unknown 18 --resend",
+    )
+    unknown.add_argument("id", type=int, metavar="ID")
+    what = unknown.add_mutually_exclusive_group(required=True)
+    what.add_argument("--resend", action="store_true", help="send again, with the same Message-ID")
+    what.add_argument("--settle", action="store_true", help="take them as delivered")
+    unknown.set_defaults(run=run_unknown)
 
 
 def run_create(args: argparse.Namespace) -> int:
@@ -130,5 +142,17 @@ def run_recipients(args: argparse.Namespace) -> int:
             print(f"{one.email:40} {one.state:8} {one.attempts} tries  {one.reason or ''}")
     if args.email and not found:
         print(f"{args.email} is not a recipient of campaign {args.id}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run_unknown(args: argparse.Namespace) -> int:
+    _, db = open_home()
+    campaign = find_campaign(args.id)
+    decide = resend_unknown if args.resend else settle_unknown
+    done = decide(db, campaign, db.now_ms())
+    print(f"{done.decided} recipients {'are sent again' if args.resend else 'count as sent'}")
+    if done.in_hand:
+        print(f"{done.in_hand} are in batches that a worker has in hand; try again when it is done", file=sys.stderr)
         return 1
     return 0

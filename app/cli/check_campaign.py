@@ -89,8 +89,7 @@ def hints(look: Look) -> list[str]:
     if p.blocked_by:
         found.append(f"! waiting: {p.blocked_by}")
     if p.unknown:
-        found.append(f"! {p.unknown} unknown (the server may have them): bin/mailcrew campaigns recipients "
-                     f"{p.campaign_id} --state unknown")  # fmt: skip
+        found.append(f"! {p.unknown:,} unknown: the server may have them; bin/mailcrew campaigns unknown --help")
     if p.failed:
         found.append(
             f"failed ones with their reasons: bin/mailcrew campaigns recipients {p.campaign_id} --state failed"

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import redis
 
@@ -104,12 +104,24 @@ def live_workers(client: redis.Redis) -> list[WorkerStatus]:
     now = seconds + micros / 1e6
     live: list[tuple[bytes | str, WorkerStatus]] = []
     dead: list[tuple[bytes | str, WorkerStatus]] = []
-    for field, raw in client.hgetall(KEY).items():
-        status = WorkerStatus(**json.loads(raw))
-        (live if now - status.beat_at < STALE_SECONDS else dead).append((field, status))
+    for key, raw in client.hgetall(KEY).items():
+        status = _read(raw)
+        # One that cannot be read is of another version: it may be alive, so it stays.
+        if status is None:
+            continue
+        (live if now - status.beat_at < STALE_SECONDS else dead).append((key, status))
     if dead:
-        client.hdel(KEY, *[field for field, _ in dead])
+        client.hdel(KEY, *[key for key, _ in dead])
     return sorted((status for _, status in live), key=lambda status: status.program)
+
+
+def _read(raw: bytes | str) -> WorkerStatus | None:
+    """A heartbeat without the fields that this version does not know; None for what is none."""
+    try:
+        said = json.loads(raw)
+        return WorkerStatus(**{f.name: said[f.name] for f in fields(WorkerStatus)})
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def threads_serving(client: redis.Redis, queue: str) -> int:

@@ -17,7 +17,7 @@ from app.config import Settings, make_home, settings
 from app.errors import MailcrewError
 from app.events import emit, start_logging, warn
 from app.queues.broker import redis_client
-from app.workers.heartbeat import Heartbeat
+from app.workers.heartbeat import Heartbeat, resident_mb
 from app.workers.loop import WorkerLoop
 from app.workers.stopping import stop_requested
 
@@ -42,7 +42,14 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = make_parser().parse_args(argv)
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if not args.queues.replace(",", " ").strip():
+        parser.error("--queues is empty: name at least one queue")
+    if args.threads < 1:
+        parser.error(f"--threads {args.threads} is not allowed: 1 or more")
+    if not 0 < args.sleep <= 60:
+        parser.error(f"--sleep {args.sleep} is not allowed: more than 0, up to 60 seconds")
     start_logging()
     try:
         found = settings()
@@ -121,8 +128,6 @@ def _force_exit(seconds: int, loop: WorkerLoop) -> None:
 
 
 def _start_memory_guard(limit_mb: int) -> None:
-    from app.workers.heartbeat import resident_mb
-
     def watch() -> None:
         while not stop_requested.wait(5):
             if resident_mb() > limit_mb:
