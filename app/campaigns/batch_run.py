@@ -7,6 +7,7 @@ is composed before k goes out; the mail after it is composed while the server wo
 from __future__ import annotations
 
 import re
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ _JOURNAL_OF = {
     RecipientState.UNKNOWN: MailState.IN_DOUBT,
     RecipientState.PENDING: MailState.DEFERRED,
 }
+#: So long before the end of a batch, in seconds, the next one is leased. Further ahead it would be
+#: kept from workers that have nothing to do.
+NEAR_END_SECONDS = 0.1
 BROKEN_OFF = "sending was broken off by an internal error; not sent again"
 _no_address = re.compile(r"[\x00-\x20<>\x7f]").search
 
@@ -41,7 +45,8 @@ class _Prepared:
 class BatchRun:
     """The run of one lease over one or more connections; `outcomes` grows as mails are answered.
 
-    `may_go()` is asked before every envelope and again before its content; `clock()` gives ms.
+    `may_go()` is asked before every envelope and again before its content; `near_end()` is called once,
+    shortly before the last mail; `clock()` gives ms.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class BatchRun:
         sender: str,
         compose: Callable[[Mail], bytes],
         may_go: Callable[[], bool],
+        near_end: Callable[[], object],
         clock: Callable[[], int],
         max_attempts: int,
     ) -> None:
@@ -59,10 +65,14 @@ class BatchRun:
         self._sender = sender
         self._compose = compose
         self._may_go = may_go
+        self._near_end = near_end
         self._clock = clock
         self._max_attempts = max_attempts
         self._todo = deque(enumerate(mails))
         self._ahead: deque[_Prepared] = deque()
+        self._size = len(self._todo)
+        self._started = time.monotonic()
+        self._looks = {self._size * part // 8 for part in (6, 4, 2, 1)} | {1, 0}
         self._in_flight: tuple[_Prepared, int] | None = None
         self.outcomes: list[Outcome] = []
 
@@ -127,7 +137,18 @@ class BatchRun:
             return None
         if not self._ahead:
             self._compose_ahead()
-        return self._ahead.popleft() if self._ahead else None
+        taken = self._ahead.popleft() if self._ahead else None
+        if self.left in self._looks:
+            self._look_ahead()
+        return taken
+
+    def _look_ahead(self) -> None:
+        """Tell, once, that the end is near at the present speed."""
+        left = self.left
+        seconds = (time.monotonic() - self._started) / max(1, self._size - left) * left
+        if seconds < NEAR_END_SECONDS or left == 0:
+            self._looks = set()
+            self._near_end()
 
     def _compose_ahead(self) -> None:
         while self._todo and not self._ahead:

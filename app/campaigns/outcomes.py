@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.campaigns.finish import try_finish
 from app.db import Db
 from app.models.states import BatchState, RecipientState
 
@@ -50,21 +49,43 @@ def write_outcomes(
     after all, only what was settled as `unknown` may still become `sent` or `failed`.
     """
     with db.transaction():
-        fenced = db.run(
-            "UPDATE batches SET state = ?, journal = NULL, lease_until = NULL, ready_at = ?, settled_token = ? "
-            "WHERE campaign_id = ? AND number = ? AND token = ? AND state = ?",
-            BatchState.READY, ready_at, token if settling else None, campaign_id, number, token, BatchState.LEASED,
-        )  # fmt: skip
+        fenced = _end_lease(db, campaign_id, number, token, outcomes, now, ready_at, settling)
         if fenced:
             written = _update_recipients(db, campaign_id, number, outcomes, RecipientState.PENDING)
-            _count(db, campaign_id, number, written, RecipientState.PENDING, now)
+            if written != len(outcomes):
+                _count_again(db, campaign_id, number, now)
         elif _was_settled(db, campaign_id, number, token):
             truths = [o for o in outcomes if o.state in (RecipientState.SENT, RecipientState.FAILED)]
-            written = _update_recipients(db, campaign_id, number, truths, RecipientState.UNKNOWN)
-            _count(db, campaign_id, number, written, RecipientState.UNKNOWN, now)
-    if fenced:
-        try_finish(db, campaign_id, now)
-    return fenced == 1
+            _update_recipients(db, campaign_id, number, truths, RecipientState.UNKNOWN)
+            _count_again(db, campaign_id, number, now)
+    return fenced
+
+
+def _end_lease(
+    db: Db,
+    campaign_id: int,
+    number: int,
+    token: str,
+    outcomes: Sequence[Outcome],
+    now: int,
+    ready_at: int,
+    settling: bool,
+) -> bool:
+    """The fence and the counters in one statement: that the outcomes fit the rows is checked afterwards."""
+    went = Counter(o.state for o in outcomes)
+    decided = len(outcomes) - went[RecipientState.PENDING]
+    # `state` stands first: MySQL computes an assignment from the values that those before it made.
+    ended = db.run(
+        "UPDATE batches SET state = CASE WHEN pending = ? THEN ? ELSE ? END, "
+        "finished_at = CASE WHEN pending = ? THEN ? ELSE NULL END, journal = NULL, lease_until = NULL, "
+        "ready_at = ?, settled_token = ?, pending = pending - ?, sent = sent + ?, failed = failed + ?, "
+        "skipped = skipped + ?, unknown = unknown + ? "
+        "WHERE campaign_id = ? AND number = ? AND token = ? AND state = ?",
+        decided, BatchState.DONE, BatchState.READY, decided, now, ready_at, token if settling else None,
+        decided, went[RecipientState.SENT], went[RecipientState.FAILED], went[RecipientState.SKIPPED],
+        went[RecipientState.UNKNOWN], campaign_id, number, token, BatchState.LEASED,
+    )  # fmt: skip
+    return ended == 1
 
 
 def _was_settled(db: Db, campaign_id: int, number: int, token: str) -> bool:
@@ -74,44 +95,38 @@ def _was_settled(db: Db, campaign_id: int, number: int, token: str) -> bool:
     return found is not None
 
 
-def _update_recipients(
-    db: Db, campaign_id: int, number: int, outcomes: Sequence[Outcome], was: RecipientState
-) -> Counter[RecipientState]:
-    """Update the recipients that are in the state they should be in; how many went where."""
-    written: Counter[RecipientState] = Counter()
+def _update_recipients(db: Db, campaign_id: int, number: int, outcomes: Sequence[Outcome], was: RecipientState) -> int:
+    """Update the recipients that are in the state they should be in; how many there were."""
     by_state: dict[RecipientState, list[Outcome]] = {}
     for outcome in outcomes:
         by_state.setdefault(outcome.state, []).append(outcome)
-    for state, group in by_state.items():
-        written[state] = db.update_many(
+    return sum(
+        db.update_many(
             "recipients",
             f"state = '{state}', attempts = attempts + new_attempt, crashes = crashes + new_crash, "
             "server_id = new_server, reason = new_reason, tried_at = new_time",
             ("id", "new_attempt", "new_crash", "new_server", "new_reason", "new_time"),
-            [
-                (o.subscriber_id, int(o.attempt), int(o.crashed), o.server_id, o.reason[:500], o.tried_at)
-                for o in group
-            ],
+            [(o.subscriber_id, int(o.attempt), int(o.crashed), o.server_id, o.reason[:500], o.tried_at) for o in group],
             "campaign_id = ? AND subscriber_id = id AND batch = ? AND state = ?",
             campaign_id, number, was,
-        )  # fmt: skip
-    return written
+        )
+        for state, group in by_state.items()
+    )  # fmt: skip
 
 
-def _count(
-    db: Db, campaign_id: int, number: int, written: Counter[RecipientState], was: RecipientState, now: int
-) -> None:
-    gone = sum(written.values()) - written[was]
+def _count_again(db: Db, campaign_id: int, number: int, now: int) -> None:
+    """Make the counters say what the rows say."""
+    rows = db.rows(
+        "SELECT state, COUNT(*) FROM recipients WHERE campaign_id = ? AND batch = ? GROUP BY state", campaign_id, number
+    )
+    counts = {str(state): int(count) for state, count in rows}
+    pending = counts.get(RecipientState.PENDING, 0)
     db.run(
-        f"UPDATE batches SET {was} = {was} - ?, sent = sent + ?, failed = failed + ?, skipped = skipped + ?"
-        + (", unknown = unknown + ?" if was is RecipientState.PENDING else "")
-        + " WHERE campaign_id = ? AND number = ?",
-        gone, written[RecipientState.SENT], written[RecipientState.FAILED], written[RecipientState.SKIPPED],
-        *([written[RecipientState.UNKNOWN]] if was is RecipientState.PENDING else []),
-        campaign_id, number,
+        "UPDATE batches SET pending = ?, sent = ?, failed = ?, skipped = ?, unknown = ? "
+        "WHERE campaign_id = ? AND number = ?",
+        *[counts.get(state, 0) for state in RecipientState], campaign_id, number,
     )  # fmt: skip
     db.run(
-        "UPDATE batches SET state = ?, finished_at = ? WHERE campaign_id = ? AND number = ? AND state = ? "
-        "AND pending = 0",
-        BatchState.DONE, now, campaign_id, number, BatchState.READY,
+        "UPDATE batches SET state = ?, finished_at = ? WHERE campaign_id = ? AND number = ? AND state = ? AND ? = 0",
+        BatchState.DONE, now, campaign_id, number, BatchState.READY, pending,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The sending side of a worker process: its journal, its stations, its leases, one ticket at a time."""
+"""The sending side of a worker process: its journal, its stations, one ticket at a time."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import queue
 import socket
 import threading
 import time
+from concurrent.futures import Future
 from functools import lru_cache
 
-from app.campaigns.batches import disown, lease_next, new_token
-from app.campaigns.delivery import DATABASE_RETRY_SECONDS, Delivery, Station
+from app.campaigns.delivery import Delivery
+from app.campaigns.finish import give_up, try_finish
 from app.campaigns.journal import Journal
 from app.campaigns.keeper import LeaseKeeper
 from app.campaigns.letter import Letter
+from app.campaigns.outcomes import Outcome
+from app.campaigns.recording import record
+from app.campaigns.station import SLOTS, Loaded, Loader, Station
 from app.config import Settings
 from app.db import Db
-from app.db.connection import DatabaseTrouble
+from app.errors import TemplateProblem
+from app.models.states import RecipientState
 from app.models.tables import Campaign
 
 #: How long one ticket may go on leasing batches, in seconds: a message for every batch would cost
@@ -23,6 +28,8 @@ from app.models.tables import Campaign
 TICKET_SECONDS = 5.0
 #: An unused connection is closed after this, in seconds.
 IDLE_SECONDS = 30.0
+
+Upcoming = Future["Loaded | None"]
 
 
 class SendService:
@@ -32,14 +39,21 @@ class SendService:
         self._db = db
         self._settings = settings
         self._stop = stop
-        self._journal = Journal.create(settings.journals, threads)
+        self._journal = Journal.create(settings.journals, threads * SLOTS)
         self._stations: queue.SimpleQueue[Station] = queue.SimpleQueue()
-        for slot in self._journal.slots:
-            self._stations.put(Station(slot))
+        for first in range(0, threads * SLOTS, SLOTS):
+            self._stations.put(Station(self._journal.slots[first : first + SLOTS]))
         self._keeper = LeaseKeeper(db, self._journal, settings.lease_seconds)
         self._keeper.start()
+        self._loader = Loader(
+            db, self._keeper,
+            journal=self._journal.name,
+            letters=lru_cache(maxsize=64)(self._letter),
+            lease_seconds=settings.lease_seconds,
+            stop=stop,
+            hand_back=lambda lease: record(db, lease, [], [], None, stop),
+        )  # fmt: skip
         self._hostname = socket.getfqdn()
-        self._letter = lru_cache(maxsize=64)(lambda campaign_id: Letter(Campaign.get_by_id(campaign_id)))
         self._counting = threading.Lock()
         self.sent = 0
 
@@ -47,12 +61,18 @@ class SendService:
         """One ticket: send batches for a while; True when there may be more to do."""
         station = self._stations.get()
         until = time.monotonic() + TICKET_SECONDS
+        upcoming: Upcoming | None = None
+        recording: Future[None] | None = None
         try:
-            while not self._stop.is_set() and time.monotonic() < until:
-                if not self._next(station, only):
-                    return False
-            return True
+            upcoming = self._load(station, only)
+            while upcoming and (loaded := upcoming.result()):
+                upcoming = None
+                upcoming, recording = self._carry(station, loaded, only, until, recording)
+            return upcoming is None and not self._stop.is_set()
         finally:
+            self._abandon(upcoming)
+            if recording:
+                recording.result()
             station.used_at = time.monotonic()
             self._stations.put(station)
 
@@ -64,50 +84,75 @@ class SendService:
             except queue.Empty:
                 return
             if time.monotonic() - station.used_at > IDLE_SECONDS:
-                station.close()
+                station.hang_up()
             self._stations.put(station)
 
     def close(self) -> None:
         """End: hang up politely, and remove the journal unless it still holds what the database lacks."""
         self._keeper.close()
         for _ in range(self._stations.qsize()):
-            self._stations.get().close()
+            station = self._stations.get()
+            station.hang_up()
+            station.clerk.submit(self._db.close)
+            station.clerk.shutdown()
         self._journal.close(remove=all(slot.is_clear for slot in self._journal.slots))
 
-    def _next(self, station: Station, only: int | None) -> bool:
-        """Lease and send one batch; False when there is nothing to send now."""
-        token = new_token()
-        station.slot.open(token)
-        try:
-            lease = lease_next(
-                self._db, token=token, journal=self._journal.name, only=only, now=self._db.now_ms(),
-                monotonic=time.monotonic(), lease_seconds=self._settings.lease_seconds,
-            )  # fmt: skip
-        except DatabaseTrouble:
-            self._disown(token)
-            raise
-        if lease is None:
-            station.slot.clear()
-            return False
-        held = self._keeper.hold(lease)
-        try:
-            sent = Delivery(
-                self._db, station, held,
-                stop=self._stop, hostname=self._hostname, max_attempts=self._settings.send_max_attempts,
-                letters=self._letter,
-            ).carry()  # fmt: skip
-        finally:
-            self._keeper.let_go(held)
-        with self._counting:
-            self.sent += sent
-        return True
+    def _load(self, station: Station, only: int | None) -> Upcoming:
+        slot = station.slots[0]
+        station.slots.reverse()
+        return station.clerk.submit(self._loader.load, slot, only)
 
-    def _disown(self, token: str) -> None:
-        """The answer to a lease was lost: it may have been given, and nobody else would take it back."""
-        while not self._stop.is_set():
-            try:
-                self._db.close()
-                disown(self._db, token, self._db.now_ms())
-                return
-            except DatabaseTrouble:
-                self._stop.wait(DATABASE_RETRY_SECONDS)
+    def _carry(
+        self, station: Station, loaded: Loaded, only: int | None, until: float, recording: Future[None] | None
+    ) -> tuple[Upcoming | None, Future[None]]:
+        """Send a batch; the next one, leased meanwhile unless time is up, and the recording of this one."""
+        ahead: list[Upcoming] = []
+
+        def lease_ahead() -> None:
+            if not ahead and time.monotonic() < until and not self._stop.is_set():
+                ahead.append(self._load(station, only))
+
+        delivery = Delivery(
+            self._db, station, loaded,
+            stop=self._stop, hostname=self._hostname, max_attempts=self._settings.send_max_attempts,
+            near_end=lease_ahead,
+        )  # fmt: skip
+        try:
+            delivery.send()
+            lease_ahead()
+            if recording:
+                recording.result()
+        except BaseException:
+            self._abandon(ahead[0] if ahead else None)
+            self._record(loaded, delivery.outcomes(), delivery.free_at, None)
+            raise
+        upcoming = ahead[0] if ahead else None
+        return upcoming, station.clerk.submit(self._record, loaded, delivery.outcomes(), delivery.free_at, upcoming)
+
+    def _record(self, loaded: Loaded, outcomes: list[Outcome], free_at: int | None, upcoming: Upcoming | None) -> None:
+        """Write the outcomes and end the lease. `upcoming` has been worked off by this same clerk before."""
+        lease = loaded.lease
+        try:
+            record(self._db, lease, loaded.mails, outcomes, free_at, self._stop)
+            loaded.slot.clear()
+        finally:
+            self._keeper.let_go(loaded.held)
+        with self._counting:
+            self.sent += sum(o.state is RecipientState.SENT for o in outcomes)
+        following = upcoming.result() if upcoming and not upcoming.exception() else None
+        # While more of the same campaign was ready, it cannot have been the last batch.
+        if following is None or following.lease.campaign_id != lease.campaign_id:
+            try_finish(self._db, lease.campaign_id, self._db.now_ms())
+
+    def _abandon(self, upcoming: Upcoming | None) -> None:
+        """Give back a batch that was leased ahead and that an error kept from being sent."""
+        if upcoming and not upcoming.exception() and (loaded := upcoming.result()):
+            self._record(loaded, [], None, None)
+
+    def _letter(self, campaign_id: int) -> Letter:
+        try:
+            return Letter(Campaign.get_by_id(campaign_id))
+        except TemplateProblem as error:
+            # It was compiled when it was scheduled; what changed since, a person has to see.
+            give_up(self._db, campaign_id, str(error), self._db.now_ms())
+            raise

@@ -19,6 +19,9 @@ Dialect = Literal["sqlite", "mysql"]
 # How long a writer waits for another one before it gives up, in seconds.
 BUSY_TIMEOUT = 30
 
+# How long an answer about the database's clock is good for, in seconds.
+CLOCK_SECONDS = 1.0
+
 #: What a statement raises when the database is away, restarting, locked or chose us as a
 #: deadlock's victim: the statement did not happen (or its answer was lost) and may be tried again.
 DatabaseTrouble = (peewee.OperationalError, peewee.InterfaceError)
@@ -38,16 +41,11 @@ class Db:
         self.peewee = database
         self.dialect = dialect
         mysql = dialect == "mysql"
+        self._clock = (-CLOCK_SECONDS - 1, 0)
         #: Behind a SELECT of rows about to be updated: passes over rows another transaction holds.
         self.skip_locked = " FOR UPDATE SKIP LOCKED" if mysql else ""
         #: Division of whole numbers.
         self.div = "DIV" if mysql else "/"
-        #: The instant by the database's own clock, in ms since 1970 UTC.
-        self.now_sql = (
-            "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)"
-            if mysql
-            else "CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)"
-        )
 
     def rows(self, sql: str, *params: Any) -> list[Row]:
         """All rows of a SELECT."""
@@ -122,10 +120,18 @@ class Db:
             yield
 
     def now_ms(self) -> int:
-        """Now by the database's clock, in ms since 1970 UTC: the one that all hosts share."""
+        """Now by the database's clock, in ms since 1970 UTC: the one that all hosts share.
+
+        Asked once a second; in between, the time since then is added.
+        """
         if self.dialect == "sqlite":
             return time.time_ns() // 1_000_000
-        return int(self.value(f"SELECT {self.now_sql}"))
+        asked_at, answer = self._clock
+        if time.monotonic() - asked_at > CLOCK_SECONDS:
+            asked_at = time.monotonic()
+            answer = int(self.value("SELECT CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)"))
+            self._clock = (asked_at, answer)
+        return answer + int((time.monotonic() - asked_at) * 1000)
 
     def close(self) -> None:
         """Close this thread's connection. It opens again at the next statement."""

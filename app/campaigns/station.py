@@ -1,0 +1,128 @@
+"""One sending thread's place: its connections, two slots of the journal, and a clerk for the database.
+
+The clerk is a second thread. While a batch is being sent it writes the outcomes of the last one and,
+shortly before the end, leases the next, so that the connection never waits for the database.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from app.campaigns.batches import Lease, Mail, disown, lease_next, mails_of, new_token
+from app.campaigns.journal import Slot
+from app.campaigns.keeper import Held, LeaseKeeper
+from app.campaigns.letter import Letter
+from app.campaigns.retry import split_due
+from app.db import Db
+from app.db.connection import DatabaseTrouble
+from app.events import warn
+from app.mail.transport import Connection
+
+SLOTS = 2
+DATABASE_RETRY_SECONDS = 1.0
+
+
+@dataclass
+class Station:
+    """`slots` are used in turn; the clerk works in order, so the one whose turn it is has been cleared."""
+
+    slots: list[Slot]
+    clerk: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="clerk"))
+    connections: dict[int, Connection] = field(default_factory=dict)
+    used_at: float = 0.0
+
+    def hang_up(self) -> None:
+        for connection in self.connections.values():
+            connection.close()
+        self.connections.clear()
+
+
+@dataclass
+class Loaded:
+    """A leased batch with all that sending it needs; `due` are those of `mails` that may be tried now."""
+
+    held: Held
+    slot: Slot
+    letter: Letter
+    mails: list[Mail]
+    due: list[Mail]
+
+    @property
+    def lease(self) -> Lease:
+        return self.held.lease
+
+
+class Loader:
+    """Leases batches and loads them into slots."""
+
+    def __init__(
+        self,
+        db: Db,
+        keeper: LeaseKeeper,
+        *,
+        journal: str,
+        letters: Callable[[int], Letter],
+        lease_seconds: int,
+        stop: threading.Event,
+        hand_back: Callable[[Lease], object],
+    ) -> None:
+        self._db = db
+        self._keeper = keeper
+        self._journal = journal
+        self._letters = letters
+        self._lease_seconds = lease_seconds
+        self._stop = stop
+        self._hand_back = hand_back
+
+    def load(self, slot: Slot, only: int | None) -> Loaded | None:
+        """Lease the next batch into `slot`; None when there is none now or this worker stops."""
+        if self._stop.is_set():
+            return None
+        if not slot.is_clear:
+            # Its batch could not be recorded, and only our death makes it settled.
+            warn("a batch could not be recorded: this worker stops, so that its journal is settled")
+            self._stop.set()
+            return None
+        lease = self._lease(slot, only)
+        if lease is None:
+            slot.clear()
+            return None
+        held = self._keeper.hold(lease)
+        try:
+            mails = mails_of(self._db, lease)
+            due = split_due(mails, self._db.now_ms())[0]
+            slot.fill(lease.campaign_id, lease.number, [mail.subscriber_id for mail in due])
+            return Loaded(held, slot, self._letters(lease.campaign_id), mails, due)
+        except BaseException:
+            # Nothing of it was tried, and a lease that nobody ends would stay as long as this process.
+            self._hand_back(lease)
+            slot.clear()
+            self._keeper.let_go(held)
+            raise
+
+    def _lease(self, slot: Slot, only: int | None) -> Lease | None:
+        token = new_token()
+        slot.open(token)
+        try:
+            return lease_next(
+                self._db, token=token, journal=self._journal, only=only, now=self._db.now_ms(),
+                monotonic=time.monotonic(), lease_seconds=self._lease_seconds,
+            )  # fmt: skip
+        except DatabaseTrouble:
+            self._disown(token)
+            slot.clear()
+            raise
+
+    def _disown(self, token: str) -> None:
+        """The answer to a lease was lost: it may have been given, and nobody else would take it back."""
+        while not self._stop.is_set():
+            try:
+                self._db.close()
+                disown(self._db, token, self._db.now_ms())
+                return
+            except DatabaseTrouble:
+                self._stop.wait(DATABASE_RETRY_SECONDS)
