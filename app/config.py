@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -49,7 +50,13 @@ def _whole(name: str, low: int, high: int, unit: str) -> Callable[[str], int]:
 
 def _url(name: str, schemes: tuple[str, ...]) -> Callable[[str], str]:
     def parse(text: str) -> str:
-        if text and urlsplit(text).scheme not in schemes:
+        try:
+            parts = urlsplit(text)
+            _ = parts.port
+        except ValueError as error:
+            # Without the text: it may hold a password.
+            raise SettingError(name, "…", f"a URL ({error})") from None
+        if text and parts.scheme not in schemes:
             raise SettingError(
                 name,
                 _without_password(text),
@@ -62,7 +69,7 @@ def _url(name: str, schemes: tuple[str, ...]) -> Callable[[str], str]:
 
 def _bind(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not colon or not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
         raise SettingError("HTTP_BIND", text, "HOST:PORT, for example 127.0.0.1:8025")
     return host.strip("[]"), int(port)
 
@@ -194,9 +201,17 @@ def make_home(settings: Settings) -> None:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise SettingError("MAILCREW_HOME", str(settings.home), f"a directory we can write ({error})") from error
-    owner = settings.sockets.stat()
-    if owner.st_uid != os.getuid() and os.getuid() != 0:
+    _check_sockets(settings)
+
+
+def _check_sockets(settings: Settings) -> None:
+    """The short directory stands in /tmp, where anybody could have made it before us."""
+    found, shared = settings.sockets.lstat(), settings.sockets != settings.run
+    foreign = found.st_uid != os.getuid() and (shared or os.getuid() != 0)
+    if foreign or stat.S_ISLNK(found.st_mode):
         raise SettingError("MAILCREW_HOME", str(settings.home), f"{settings.sockets} belongs to someone else")
+    if shared and found.st_mode & 0o077:
+        settings.sockets.chmod(0o700)
 
 
 def _dotenv(path: Path) -> dict[str, str]:

@@ -11,6 +11,7 @@ from app.config import Settings
 from app.db import Db
 from app.db.connection import DatabaseTrouble
 from app.events import emit, warn
+from app.queues.broker import RedisTrouble
 
 
 def expand_campaign(
@@ -29,7 +30,7 @@ def expand_campaign(
     try:
         while not stop.is_set():
             step = expander.step(db.now_ms())
-            after_commit()
+            _tell(after_commit, campaign_id)
             if step.all_done:
                 log_totals(db, campaign_id, "send")
                 try_finish(db, campaign_id, db.now_ms())
@@ -41,6 +42,14 @@ def expand_campaign(
         warn("expansion superseded", campaign_id=campaign_id, reason=str(error))
     except Exception as error:  # whatever it is, it is written down beside the campaign
         note_failure(expander, campaign_id, error, db.now_ms())
+
+
+def _tell(after_commit: Callable[[], object], campaign_id: int) -> None:
+    """Tickets are the housekeeping's business too: without Redis the expansion goes on."""
+    try:
+        after_commit()
+    except RedisTrouble as error:
+        warn("no tickets: Redis does not answer", campaign_id=campaign_id, reason=str(error))
 
 
 def log_step(campaign_id: int, step: Step) -> None:

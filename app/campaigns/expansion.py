@@ -197,7 +197,8 @@ class Expander:
 
     def _finish(self, cursor: _Cursor, now: int) -> Step:
         self._db.run(
-            "UPDATE expansions SET state = ?, updated_at = ? WHERE campaign_id = ? AND token = ? AND state = ?",
+            "UPDATE expansions SET state = ?, failures = 0, error = NULL, updated_at = ? "
+            "WHERE campaign_id = ? AND token = ? AND state = ?",
             ExpansionState.DONE, now, self._campaign, self._token, ExpansionState.RUNNING,
         )  # fmt: skip
         return Step(cursor.position, len(self._lists), "", 0, 0, 0, True, True)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from app.campaigns.batches import Lease, renew
 from app.campaigns.journal import Journal
 from app.db import Db
-from app.db.connection import DatabaseTrouble
 from app.events import warn
 from app.mail.transport import Connection
 from app.models.states import CampaignStatus
@@ -72,8 +71,8 @@ class LeaseKeeper:
         while not self._closed.wait(TICK_SECONDS):
             try:
                 self.step(time.monotonic())
-            except DatabaseTrouble as error:
-                warn("leases could not be renewed", reason=str(error))
+            except Exception as error:  # without this thread every lease would run out
+                warn("leases could not be renewed", reason=f"{type(error).__name__}: {error}")
                 self._db.close()
         self._db.close()
 

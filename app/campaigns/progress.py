@@ -86,13 +86,15 @@ def blocked_by(db: Db, campaign: Campaign, expansion: Expansion | None, now: int
         campaign.id, BatchState.LEASED, BatchState.READY, now,
     ):  # fmt: skip
         return None
-    cooling = db.row(
-        "SELECT s.name, s.cooldown_reason FROM campaign_servers c JOIN servers s ON s.id = c.server_id "
-        "WHERE c.campaign_id = ? AND s.cooldown_until > ? ORDER BY s.cooldown_until LIMIT 1",
-        campaign.id, now,
-    )  # fmt: skip
-    if cooling:
-        return f"server {cooling[0]}: {cooling[1]}"
+    servers = db.rows(
+        "SELECT s.name, s.cooldown_until, s.cooldown_reason FROM campaign_servers c JOIN servers s "
+        "ON s.id = c.server_id WHERE c.campaign_id = ? AND s.state = 'active' ORDER BY s.cooldown_until",
+        campaign.id,
+    )
+    if not servers:
+        return "no active SMTP server: bin/mailcrew servers list"
+    if all((until or 0) > now for _, until, _ in servers):
+        return f"server {servers[0][0]}: {servers[0][2]}"
     later = db.value(
         "SELECT MIN(ready_at) FROM batches WHERE campaign_id = ? AND state = ?", campaign.id, BatchState.READY
     )

@@ -67,7 +67,11 @@ def sweep(db: Db, journals: Path, now: int, lease_seconds: int, restart_expansio
     """One pass. `restart_expansion(campaign_id)` enqueues the expansion of a campaign."""
     done = Swept()
     for lease in _expired(db, now):
-        _settle_one(db, journals, lease, now, lease_seconds, done)
+        try:
+            _settle_one(db, journals, lease, now, lease_seconds, done)
+        except (OSError, ValueError) as error:
+            # A journal that cannot be read keeps its own batch waiting, and no other.
+            warn("lease cannot be settled", batch=lease.number, journal=lease.journal, reason=str(error))
     for campaign_id in _stalled_expansions(db, now):
         restart_expansion(campaign_id)
         done.expansions += 1
@@ -204,6 +208,8 @@ def _remove_dead_journals(db: Db, journals: Path) -> None:
                 emit("journal of a dead worker removed", journal=path.name)
         except FileNotFoundError:
             continue
+        except (OSError, ValueError) as error:
+            warn("journal cannot be read", journal=path.name, reason=str(error))
 
 
 def _has_lease(db: Db, journal: str) -> bool:

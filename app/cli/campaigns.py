@@ -26,6 +26,7 @@ def add(commands: Any) -> None:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     new = verbs.add_parser(
         "create",
+        allow_abbrev=False,
         help="store a new campaign as a draft",
         description="Fields of the subscriber are written {{ name }}, {{ city | default('your town') }}.",
         epilog="example: bin/mailcrew campaigns create 'Spring news' --subject 'Hello {{ name }}' "
@@ -43,17 +44,21 @@ def add(commands: Any) -> None:
     new.set_defaults(run=run_create)
     later = verbs.add_parser(
         "schedule",
+        allow_abbrev=False,
         help="have a campaign sent, now or at a time",
         epilog="example: bin/mailcrew campaigns schedule 18 --at 2026-12-01T09:00:00+08:00",
     )
     later.add_argument("id", type=int, metavar="ID")
     later.add_argument("--at", metavar="ISO8601", help="with a time zone; default: now (the next minute)")
     later.set_defaults(run=run_schedule)
-    show = verbs.add_parser("list", help="all campaigns", epilog="example: bin/mailcrew campaigns list --json")
+    show = verbs.add_parser(
+        "list", allow_abbrev=False, help="all campaigns", epilog="example: bin/mailcrew campaigns list --json"
+    )
     show.add_argument("--json", action="store_true", help="one JSON document")
     show.set_defaults(run=run_list)
     people = verbs.add_parser(
         "recipients",
+        allow_abbrev=False,
         help="who was mailed, who was not, and why",
         epilog="example: bin/mailcrew campaigns recipients 18 --state failed",
     )
@@ -64,6 +69,7 @@ def add(commands: Any) -> None:
     people.set_defaults(run=run_recipients)
     unknown = verbs.add_parser(
         "unknown",
+        allow_abbrev=False,
         help="decide about recipients whose mail may or may not have arrived",
         description="A worker ended, or a line was cut, after the whole mail had gone out and before the answer came.",
         epilog="example: bin/mailcrew campaigns unknown 18 --resend",
@@ -104,11 +110,11 @@ def _body(path: str | None, option: str) -> str | None:
 def run_schedule(args: argparse.Namespace) -> int:
     _, db = open_home()
     now = db.now_ms()
-    at = parse_instant(args.at, "--at") if args.at else now
+    at = parse_instant(args.at, "--at") if args.at is not None else now
     if at < now - 60_000:
         raise UsageError(f"--at={args.at!r} is in the past ({iso(at)}; now it is {iso(now)})")
     schedule_campaign(db, args.id, at, now)
-    when = iso(at) if args.at else "the next minute"
+    when = iso(at) if args.at is not None else "the next minute"
     print(f"campaign {args.id} starts at {when}; watch it: bin/monitor-campaign {args.id}")
     return 0
 

@@ -13,9 +13,13 @@ from app.db import connect_url, migrate, migration_status
 def add(commands: Any) -> None:
     parser = commands.add_parser("db", help="migrate the database, show its migrations")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    up = verbs.add_parser("migrate", help="apply what is missing", epilog="example: bin/mailcrew db migrate")
+    up = verbs.add_parser(
+        "migrate", allow_abbrev=False, help="apply what is missing", epilog="example: bin/mailcrew db migrate"
+    )
     up.set_defaults(run=run_migrate)
-    status = verbs.add_parser("status", help="show every migration", epilog="example: bin/mailcrew db status --json")
+    status = verbs.add_parser(
+        "status", allow_abbrev=False, help="show every migration", epilog="example: bin/mailcrew db status --json"
+    )
     status.add_argument("--json", action="store_true", help="one JSON document")
     status.set_defaults(run=run_status)
 

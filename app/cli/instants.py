@@ -20,6 +20,8 @@ def parse_instant(text: str, option: str) -> int:
         raise UsageError(f"{option}={text!r} is no time: write it like 2026-11-23T09:00:00+08:00") from None
     if parsed.tzinfo is None:
         raise UsageError(f"{option}={text!r} has no time zone: add one, like {text}+08:00 or {text}Z")
+    if not 1970 <= parsed.year <= 9998:
+        raise UsageError(f"{option}={text!r} is in the past or too far away: a year from 1970 to 9998")
     return int(parsed.timestamp() * 1000)
 
 

@@ -68,6 +68,7 @@ def add(commands: Any) -> None:
 def _add_import(verbs: Any) -> None:
     verb = verbs.add_parser(
         "import",
+        allow_abbrev=False,
         help="import a CSV of any size into a list",
         description="Import a CSV of any size into a list, which is made when missing.",
         epilog=_IMPORT,
@@ -88,7 +89,11 @@ def _verb(
     verbs: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str, example: str
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(
-        name, help=summary, description=summary.capitalize() + ".", epilog=f"example: bin/mailcrew {example}"
+        name,
+        allow_abbrev=False,
+        help=summary,
+        description=summary.capitalize() + ".",
+        epilog=f"example: bin/mailcrew {example}",
     )
     parser.set_defaults(run=run)
     return parser

@@ -21,6 +21,7 @@ GROUPS: tuple[ModuleType, ...] = (database, lists, servers, campaigns)
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="mailcrew",
+        allow_abbrev=False,
         description="Email campaigns, per-user monitoring and supervised queues on your own servers.",
         epilog="example: bin/mailcrew lists import people.csv --list newsletter",
     )
@@ -32,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
     """Parse, run the command's `run(args)`, and say a person's mistake without a traceback."""
+    for argument in sys.argv[1:] if argv is None else argv:
+        if not argument.isprintable() and _is_no_text(argument):
+            parser.error(f"{argument!r} is not UTF-8")
     args = parser.parse_args(argv)
     handler: Callable[[argparse.Namespace], int] = args.run
     try:
@@ -51,6 +55,14 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> i
         # The reader (head, less) has gone; Python would complain again while closing stdout.
         sys.stderr.close()
         return 0
+
+
+def _is_no_text(argument: str) -> bool:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 if __name__ == "__main__":

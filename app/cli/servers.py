@@ -19,6 +19,7 @@ def add(commands: Any) -> None:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     new = verbs.add_parser(
         "add",
+        allow_abbrev=False,
         help="add an SMTP server",
         epilog="example: bin/mailcrew servers add ses-1 --host smtp.example.com --port 587 --tls starttls "
         "--user AKIA… --password-env SES_PASSWORD",
@@ -35,7 +36,9 @@ def add(commands: Any) -> None:
     new.add_argument("--max-connections", type=int, metavar="N")
     new.add_argument("--json", action="store_true", help='{"id"}')
     new.set_defaults(run=run_add)
-    show = verbs.add_parser("list", help="show the servers", epilog="example: bin/mailcrew servers list --json")
+    show = verbs.add_parser(
+        "list", allow_abbrev=False, help="show the servers", epilog="example: bin/mailcrew servers list --json"
+    )
     show.add_argument("--json", action="store_true", help="one JSON document")
     show.set_defaults(run=run_list)
 

@@ -153,7 +153,7 @@ def connect_url(url: str) -> Db:
     db = connect(url)
     try:
         db.value("SELECT 1")
-    except DatabaseTrouble as error:
+    except (peewee.DatabaseError, peewee.InterfaceError) as error:
         raise Unavailable(f"the database does not answer ({error.args[-1]}); see DATABASE_URL") from error
     return db
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,12 +49,14 @@ def add_server(*, name: str, host: str, port: int, tls: str, now: int, **options
     if tls not in TLS_KINDS:
         raise UsageError(f"--tls={tls!r} is not allowed: {', '.join(TLS_KINDS)}")
     for option, value in options.items():
-        if isinstance(value, int) and value < 1:
-            raise UsageError(f"--{option.replace('_', '-')}={value} is not allowed: 1 or more")
+        if isinstance(value, int) and not 1 <= value <= 1_000_000_000:
+            raise UsageError(f"--{option.replace('_', '-')}={value} is not allowed: 1 to 1000000000")
     if bool(options.get("username")) != bool(options.get("password_env")):
         raise UsageError("--user and --password-env go together: the variable holds the user's password")
     if options.get("username") and tls == "none" and host not in ("localhost", "127.0.0.1", "::1"):
         raise UsageError("--user needs --tls starttls or tls: the password would go over the network in clear")
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(options.get("password_env") or "_")):
+        raise UsageError("--password-env names the variable that holds the password, like RELAY_PASSWORD")
     ca = options.get("tls_ca")
     if ca and not Path(str(ca)).is_file():
         raise UsageError(f"--tls-ca={ca!r} is not allowed: there is no such file")
