@@ -16,7 +16,7 @@ from app.campaigns.service import SendService
 from app.config import settings
 from app.queues.tickets import enqueue, top_up
 from app.workers.heartbeat import threads_serving
-from app.workers.stopping import stop_requested
+from app.workers.stopping import in_hand, stop_requested
 
 #: Neither has a TimeLimit (it raises at any bytecode, also between a 250 and its record) nor
 #: retries: the database knows what is left to do, and the sweep asks again.
@@ -54,6 +54,9 @@ class Sender:
                 self._service = SendService(database(), settings(), threads=self.threads, stop=stop_requested)
             return self._service
 
+    def campaign(self) -> int | None:
+        return self._service.campaign_in_hand() if self._service else None
+
     def close_idle(self) -> None:
         if self._service:
             self._service.close_idle()
@@ -76,6 +79,7 @@ class Campaigns(Middleware):
         if QUEUES.isdisjoint(worker.queues):
             return
         sender.threads = worker.threads
+        in_hand.campaign = sender.campaign
         self._housekeeper = Housekeeper(
             database, settings(),
             top_up=lambda wanted: top_up(broker, "send", "send", wanted),

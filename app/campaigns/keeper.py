@@ -52,6 +52,11 @@ class LeaseKeeper:
         for thread in self._threads:
             thread.join()
 
+    def campaign(self) -> int | None:
+        """The campaign of one of the leases in hand, None when there is none."""
+        with self._lock:
+            return next((held.lease.campaign_id for held in self._held.values()), None)
+
     def hold(self, lease: Lease) -> Held:
         held = Held(lease)
         with self._lock:

@@ -57,6 +57,9 @@ class SendService:
         self._counting = threading.Lock()
         self.sent = 0
 
+    def campaign_in_hand(self) -> int | None:
+        return self._keeper.campaign()
+
     def work(self, only: int | None = None) -> bool:
         """One ticket: send batches for a while; True when there may be more to do."""
         station = self._stations.get()

@@ -19,6 +19,7 @@ from app.errors import NotFound, Unavailable
 from app.models.tables import open_database
 from app.scaling.files import configuration_lock, render_home, this_machine
 from app.scaling.groups import start_group, stop_group, update
+from app.scaling.rolling import restart
 from app.scaling.stack import not_running, start_all, stop_all
 
 START_PATIENCE = 30.0
@@ -56,6 +57,9 @@ def _parser(root: Path) -> argparse.ArgumentParser:
     stop = _add(commands, "stop", partial(_stop, root), "stop everything, or one group", "stop --wait 60")
     stop.add_argument("name", nargs="?", metavar="NAME", help=group)
     stop.add_argument("--wait", type=_seconds, metavar="S", help="seconds (default: as long as a worker may take)")
+
+    again = _add(commands, "restart", _restart, "replace running processes one after another", "restart send")
+    again.add_argument("name", nargs="?", metavar="NAME", help=group.replace("everything", "all but redis and catcher"))
 
     status = _add(commands, "status", partial(_status, root), "what runs and what does not", "status --json")
     status.add_argument("--json", action="store_true", help="one JSON document")
@@ -129,6 +133,12 @@ def _stop(root: Path, args: argparse.Namespace) -> int:
         print("they were asked to stop and go on stopping; stop again waits for them", file=sys.stderr)
         return 1
     print("stopped")
+    return 0
+
+
+def _restart(args: argparse.Namespace) -> int:
+    count = restart(settings(), args.name, print)
+    print(f"{count} processes restarted" if count else "nothing was running")
     return 0
 
 

@@ -58,7 +58,7 @@ def bring_up(client: Supervisord, say: Say) -> None:
 def start_group(settings: Settings, root: Path, name: str) -> list[str]:
     """Start the groups of a name, which no longer count as stopped by a person; their names."""
     with configuration_lock(settings), connected(settings) as client:
-        groups = _groups_named(settings, client, name)
+        groups = groups_named(settings, client, name)
         for group in groups:
             unmark_stopped(settings, group)
         _take_over_files(settings, root, client, groups)
@@ -70,7 +70,7 @@ def start_group(settings: Settings, root: Path, name: str) -> list[str]:
 def stop_group(settings: Settings, root: Path, name: str, wait: float | None) -> list[Process]:
     """Stop the groups of a name until a person starts them; the processes that outlast `wait`."""
     with connected(settings) as client:
-        groups = _groups_named(settings, client, name)
+        groups = groups_named(settings, client, name)
         with configuration_lock(settings):
             for group in groups:
                 mark_stopped(settings, group)
@@ -123,7 +123,7 @@ def _alive(client: Supervisord, groups: list[str]) -> list[Process]:
     return [p for p in client.processes() if p.group in groups and p.state in ALIVE]
 
 
-def _groups_named(settings: Settings, client: Supervisord, name: str) -> list[str]:
+def groups_named(settings: Settings, client: Supervisord, name: str) -> list[str]:
     """A queue with its bursts, a campaign with its boosts, or a service."""
     known = list(dict.fromkeys(c.group for c in client.configured() if c.in_use))
     named = [group for group in known if name in (group, *_owner_of_slot(group))]

@@ -137,6 +137,10 @@ class Supervisord:
         """Send every running process of a group its SIGTERM."""
         self._call("stopProcessGroup", group, False)
 
+    def signal(self, process: Process, name: str) -> None:
+        """Send one process a signal; raises Refused when it is not running."""
+        self._call("signalProcess", f"{process.group}:{process.name}", name)
+
     def shutdown(self) -> None:
         """Stop every group, the highest priority number first, then supervisord itself."""
         self._call("shutdown")

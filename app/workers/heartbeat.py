@@ -30,6 +30,7 @@ class WorkerStatus:
     program: str
     queues: list[str]
     threads: int
+    campaign_id: int | None
     is_processing: bool
     processed_count: int
     rate_per_second: float
@@ -50,6 +51,7 @@ class Heartbeat:
         threads: int,
         busy: Callable[[], int],
         processed: Callable[[], int],
+        campaign: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._client = client
         self._program = program
@@ -57,6 +59,7 @@ class Heartbeat:
         self._threads = threads
         self._busy = busy
         self._processed = processed
+        self._campaign = campaign
         self._host = socket.gethostname()
         self._field = f"{self._host}:{os.getpid()}"
         self._started = time.monotonic()
@@ -91,7 +94,7 @@ class Heartbeat:
         seconds, micros = self._client.time()
         status = WorkerStatus(
             pid=os.getpid(), host=self._host, program=self._program, queues=self._queues, threads=self._threads,
-            is_processing=self._busy() > 0, processed_count=processed,
+            campaign_id=self._campaign(), is_processing=self._busy() > 0, processed_count=processed,
             rate_per_second=round((processed - before) / max(now - then, 0.001), 1),
             rss_mb=resident_mb(), uptime=round(now - self._started, 1), beat_at=seconds + micros / 1e6,
         )  # fmt: skip
@@ -119,8 +122,9 @@ def _read(raw: bytes | str) -> WorkerStatus | None:
     """A heartbeat without the fields that this version does not know; None for what is none."""
     try:
         said = json.loads(raw)
-        return WorkerStatus(**{f.name: said[f.name] for f in fields(WorkerStatus)})
-    except (ValueError, TypeError, KeyError):
+        status = WorkerStatus(**{f.name: said.get(f.name) for f in fields(WorkerStatus)})
+        return status if status.beat_at > 0 and status.threads > 0 and status.queues is not None else None
+    except (ValueError, TypeError, AttributeError):
         return None
 
 

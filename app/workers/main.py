@@ -19,7 +19,7 @@ from app.events import emit, start_logging, warn
 from app.queues.broker import redis_client
 from app.workers.heartbeat import Heartbeat, resident_mb
 from app.workers.loop import WorkerLoop
-from app.workers.stopping import stop_requested
+from app.workers.stopping import in_hand, request_stop, stop_requested
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace, found: Settings) -> int:
     _register_signals(queues, args, loop, found.stop_grace_seconds)
     heartbeat = Heartbeat(
         redis_client(found.redis_url), program=args.name, queues=queues, threads=args.threads,
-        busy=lambda: loop.busy, processed=lambda: loop.processed,
+        busy=lambda: loop.busy, processed=lambda: loop.processed, campaign=lambda: in_hand.campaign(),
     )  # fmt: skip
     _start_memory_guard(args.memory)
     _start_orphan_guard()
@@ -79,7 +79,10 @@ def run(args: argparse.Namespace, found: Settings) -> int:
     loop.run()
     heartbeat.close()
     broker.emit_before("worker_shutdown", loop)
-    emit("Worker gracefully shutdown", program=args.name, processed_count=loop.processed, campaign_id=None)
+    emit(
+        "Worker gracefully shutdown", program=args.name, pid=os.getpid(), campaign_id=None,
+        processed_count=loop.processed, reason=in_hand.stop_reason,
+    )  # fmt: skip
     return 0
 
 
@@ -106,14 +109,14 @@ def _register_signals(queues: list[str], args: argparse.Namespace, loop: WorkerL
 
 def _stop(number: int, args: argparse.Namespace, loop: WorkerLoop, grace: int) -> None:
     name = signal.Signals(number).name
-    if stop_requested.is_set():
+    campaign_id, busy = in_hand.campaign(), loop.busy
+    if not request_stop(name):
         emit("signal ignored: already stopping", signal=name, signal_number=number)
         return
-    stop_requested.set()
     emit(
-        "Worker received shutdown signal", signal=name, signal_number=number, pid=os.getpid(), campaign_id=None,
-        is_processing=loop.busy > 0,
-        plan="will exit after current job completes" if loop.busy else "exiting gracefully",
+        "Worker received shutdown signal", signal=name, signal_number=number, pid=os.getpid(), campaign_id=campaign_id,
+        is_processing=busy > 0,
+        plan="will exit after current job completes" if busy else "exiting gracefully",
     )  # fmt: skip
     seconds = max(grace, args.timeout + 10)
     timer = threading.Timer(seconds, _force_exit, args=(seconds, loop))
@@ -132,7 +135,7 @@ def _start_memory_guard(limit_mb: int) -> None:
         while not stop_requested.wait(5):
             if resident_mb() > limit_mb:
                 warn("memory limit reached: finishing, then a fresh start", limit_mb=limit_mb, rss_mb=resident_mb())
-                stop_requested.set()
+                request_stop("memory limit")
 
     if limit_mb:
         threading.Thread(target=watch, name="memory-guard", daemon=True).start()
@@ -146,7 +149,7 @@ def _start_orphan_guard() -> None:
         while not stop_requested.wait(2):
             if os.getppid() != parent:
                 warn("parent process is gone: stopping", parent=parent)
-                stop_requested.set()
+                request_stop("parent process gone")
 
     threading.Thread(target=watch, name="orphan-guard", daemon=True).start()
 
