@@ -25,9 +25,7 @@ def test_migrating_again_does_nothing(db: Db) -> None:
 
 def test_two_deploys_may_migrate_at_once(database_url: str) -> None:
     applied: list[str] = []
-    threads = [
-        threading.Thread(target=lambda: applied.extend(migrate(connect(database_url)))) for _ in range(3)
-    ]
+    threads = [threading.Thread(target=lambda: applied.extend(migrate(connect(database_url)))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -39,17 +39,15 @@ class Trace:
         self.holding = threading.Semaphore(0)
         self.let_go = threading.Event()
 
+        @dramatiq.actor(queue_name="work", broker=broker, max_retries=0)
         def note(what: object) -> None:
             self.noted.append(what)
 
+        @dramatiq.actor(queue_name="work", broker=broker, max_retries=0)
         def hold(what: object) -> None:
             self.holding.release()
             self.let_go.wait(10)
             self.noted.append(what)
-
-        declare = dramatiq.actor(queue_name="work", broker=broker, max_retries=0)
-        declare(note)
-        declare(hold)
 
 
 @pytest.fixture

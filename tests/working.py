@@ -52,20 +52,19 @@ class MortalRedis:
         )  # fmt: skip
         eventually(self._answers, "Redis answers")
 
+    def __enter__(self) -> MortalRedis:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self.client.close()
+
     def stop(self) -> None:
         """As a restart by the administrator does it."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)
-
-    def freeze(self) -> None:
-        assert self._process
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        assert self._process
-        self._process.send_signal(signal.SIGCONT)
 
     def _end(self, number: signal.Signals) -> None:
         if self._process:

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from queue import SimpleQueue
 from types import FrameType
 
 from dramatiq.brokers.redis import RedisBroker
@@ -95,9 +96,18 @@ def _load(modules: str) -> RedisBroker:
 
 
 def _register_signals(queues: list[str], args: argparse.Namespace, loop: WorkerLoop, grace: int) -> None:
+    # Acted on by a thread of its own: logging takes locks that the interrupted code may hold, and
+    # SimpleQueue.put is the one hand-over that may interrupt itself.
+    received: SimpleQueue[int] = SimpleQueue()
+
+    def act() -> None:
+        while True:
+            _stop(received.get(), args, loop, grace)
+
     def on_signal(number: int, _frame: FrameType | None) -> None:
-        # On another thread: logging takes locks that the interrupted code may hold.
-        threading.Thread(target=_stop, args=(number, args, loop, grace), daemon=True).start()
+        received.put(number)
+
+    threading.Thread(target=act, name="signals", daemon=True).start()
 
     for number in SIGNALS:
         signal.signal(number, on_signal)

@@ -1,0 +1,180 @@
+"""`check-campaign` and `monitor-campaign`: what scripts read, what people read, with Redis and without."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.config import ROOT, Settings
+from app.db import Db
+from app.mail.servers import add_server
+from app.models.tables import Campaign
+from app.queues.broker import redis_client
+from tests.sending import NOW, add_list, add_people, draft, expand, join, start
+from tests.test_heartbeat import plant
+
+KEYS = {
+    "id", "name", "status", "recipients", "pending", "sending", "sent", "failed", "skipped", "unknown", "queue",
+    "workers", "rate_per_second", "eta_seconds", "blocked_by",
+}  # fmt: skip
+
+
+@pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    """SQLite only: each test starts processes, and the numbers themselves are tested on both databases."""
+    return f"sqlite:///{tmp_path / 'test.db'}"
+
+
+@pytest.fixture
+def campaign(db: Db, settings: Settings) -> int:
+    """An expanded campaign over two lists, one person on both."""
+    add_server(name="sink", host="127.0.0.1", port=25, tls="none", now=NOW)
+    people = add_people(db, 5)
+    add_list(db, "a", people[:3])
+    join(db, add_list(db, "b", []), people[2:])
+    campaign_id = draft(db, ["a", "b"])
+    start(db, campaign_id)
+    expand(db, settings, campaign_id)
+    return campaign_id
+
+
+def run(settings: Settings, command: str, *arguments: object, redis_url: str = "") -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ, "MAILCREW_HOME": str(settings.home), "DATABASE_URL": settings.database_url,
+        "REDIS_URL": redis_url or f"{settings.redis_url}?db=14",
+    }  # fmt: skip
+    return subprocess.run(
+        [str(ROOT / "bin" / command), *map(str, arguments)],
+        env=environment, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+
+
+def checked(settings: Settings, *arguments: object, redis_url: str = "") -> dict[str, Any]:
+    done = run(settings, "check-campaign", *arguments, "--json", redis_url=redis_url)
+    assert (done.returncode, done.stderr) == (0, "")
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def test_a_script_gets_one_document_with_every_key(settings: Settings, campaign: int) -> None:
+    document = checked(settings, campaign)
+    assert set(document) >= KEYS
+    assert (document["id"], document["name"], document["status"]) == (campaign, "test", "sending")
+    assert (document["recipients"], document["pending"], document["sent"]) == (5, 5, 0)
+    assert (document["queue"], document["workers"], document["eta_seconds"]) == (0, 0, None)
+
+
+def test_the_database_tells_how_it_stands_while_redis_is_down(settings: Settings, campaign: int) -> None:
+    document = checked(settings, campaign, redis_url="unix:///nowhere/redis.sock")
+    assert set(document) >= KEYS
+    assert (document["recipients"], document["queue"], document["workers"]) == (5, None, None)
+    text = run(settings, "check-campaign", campaign, redis_url="unix:///nowhere/redis.sock")
+    assert text.returncode == 0
+    assert "Redis does not answer" in text.stdout
+
+
+def test_a_person_reads_the_lists_the_overlap_what_is_wrong_and_what_to_type(settings: Settings, campaign: int) -> None:
+    text = run(settings, "check-campaign", campaign).stdout
+    assert "a: 3 active" in text
+    assert "b: 3 active" in text
+    assert "5 people (1 are on several lists)" in text
+    assert "there is work and no worker: bin/supervisor-manager start" in text
+    assert f"bin/monitor-campaign {campaign}" in text
+    client = redis_client(f"{settings.redis_url}?db=14")
+    plant(client, "send_00", 0)
+    assert "no worker" not in run(settings, "check-campaign", campaign).stdout
+    assert checked(settings, campaign)["workers"] == 1
+    client.flushdb()
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [("draft", "campaigns schedule 1"), ("scheduled", "the next minute"), ("sent", "nothing is wrong")],
+)
+def test_the_next_step_depends_on_the_state(settings: Settings, campaign: int, status: str, said: str) -> None:
+    Campaign.update(status=status).execute()
+    assert said in run(settings, "check-campaign", campaign).stdout
+
+
+@pytest.mark.parametrize("command", ["check-campaign", "monitor-campaign"])
+@pytest.mark.parametrize(("wrong", "code"), [("77", 1), ("99999999999999999999", 1), ("x", 2)])
+def test_an_unknown_campaign_is_said_to_be_unknown(
+    settings: Settings, campaign: int, command: str, wrong: str, code: int
+) -> None:
+    done = run(settings, command, wrong)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert "Traceback" not in done.stderr
+    assert wrong in done.stderr
+
+
+def test_in_a_pipe_the_monitor_prints_plain_lines_and_ends_with_the_campaign(
+    settings: Settings, db: Db, campaign: int
+) -> None:
+    def finish() -> None:
+        db.run("UPDATE batches SET state = 'done', sent = pending, pending = 0")
+        Campaign.update(status="sent", finished_at=db.now_ms()).execute()
+        db.close()
+
+    timer = threading.Timer(1.5, finish)
+    timer.start()
+    done = run(settings, "monitor-campaign", campaign, 0.2)
+    timer.join()
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0
+    assert len(lines) > 1
+    assert "\x1b" not in done.stdout
+    assert "0.0% 0/5" in lines[0]
+    assert "WARNING: there is work and no worker" in lines[0]
+    assert "sent 100.0% 5/5" in lines[-1]
+
+
+@pytest.mark.parametrize(("status", "code"), [("sent", 0), ("cancelled", 0), ("failed", 1)])
+def test_the_monitor_of_an_ended_campaign_ends_at_once(
+    settings: Settings, campaign: int, status: str, code: int
+) -> None:
+    Campaign.update(status=status).execute()
+    done = run(settings, "monitor-campaign", campaign)
+    assert done.returncode == code
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_the_monitor_goes_on_without_redis(settings: Settings, campaign: int) -> None:
+    Campaign.update(status="sent").execute()
+    done = run(settings, "monitor-campaign", campaign, redis_url="unix:///nowhere/redis.sock")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "0"])
+def test_a_strange_interval_neither_spins_nor_hangs(settings: Settings, campaign: int, seconds: str) -> None:
+    Campaign.update(status="sent").execute()
+    done = run(settings, "monitor-campaign", campaign, seconds)
+    assert done.returncode in (0, 2)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_leaves_ends_the_monitor(settings: Settings, db: Db, campaign: int) -> None:
+    environment = {
+        **os.environ, "MAILCREW_HOME": str(settings.home), "DATABASE_URL": settings.database_url,
+        "REDIS_URL": "unix:///nowhere/redis.sock",
+    }  # fmt: skip
+
+    def change() -> None:
+        db.run("UPDATE batches SET sent = 1")
+        db.close()
+
+    timer = threading.Timer(1.5, change)
+    timer.start()
+    done = subprocess.run(
+        ["bash", "-c", f"{ROOT}/bin/monitor-campaign {campaign} 0.2 | head -n 1; echo ${{PIPESTATUS[0]}}"],
+        env=environment, capture_output=True, text=True, timeout=20,
+    )  # fmt: skip
+    timer.join()
+    assert done.stdout.splitlines()[-1] == "0"
+    assert done.stderr == ""
