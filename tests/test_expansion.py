@@ -10,8 +10,9 @@ from app.campaigns.expansion import LEASE_MS, MAX_FAILURES, Expander, Superseded
 from app.campaigns.sweep import sweep
 from app.config import Settings
 from app.db import Db
+from app.mail.servers import add_server
 from app.models.tables import Batch, Campaign, Expansion, Recipient
-from tests.sending import NOW, add_list, add_people, add_server, draft, expand, join, start
+from tests.sending import NOW, add_list, add_people, draft, expand, join, start
 
 
 @pytest.fixture
@@ -35,7 +36,9 @@ def expander(db: Db, campaign_id: int, batch_size: int = 64, send_batch_size: in
 def check_exact(db: Db, campaign_id: int, people: int) -> None:
     """Everyone once, and the counters of the batches say what the rows say."""
     assert Recipient.select().where(Recipient.campaign_id == campaign_id).count() == people
-    counted = dict(db.rows("SELECT batch, COUNT(*) FROM recipients WHERE campaign_id = ? GROUP BY batch", campaign_id))
+    counted: dict[int, int] = dict(
+        db.rows("SELECT batch, COUNT(*) FROM recipients WHERE campaign_id = ? GROUP BY batch", campaign_id)
+    )
     assert {b.number: b.pending for b in Batch.select().where(Batch.campaign_id == campaign_id)} == counted
 
 
@@ -103,7 +106,7 @@ def test_after_too_many_failures_in_a_row_the_campaign_fails_with_the_reason(db:
         now += LEASE_MS
     failed = Campaign.get_by_id(campaign)
     assert failed.status == "failed"
-    assert "disk full" in failed.reason
+    assert "disk full" in str(failed.reason)
     assert not expander(db, campaign).claim(now)
 
 

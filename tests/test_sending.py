@@ -104,7 +104,7 @@ def test_a_4xx_becomes_final_after_the_last_attempt(db: Db, settings: Settings) 
         send_all(db, settings)
     row = Recipient.get(Recipient.campaign_id == campaign_id)
     assert row.state == "failed"
-    assert "gave up after 8 attempts: 450" in row.reason
+    assert "gave up after 8 attempts: 450" in str(row.reason)
 
 
 def test_a_server_in_trouble_is_left_alone_and_another_takes_over(db: Db, settings: Settings) -> None:

@@ -16,9 +16,10 @@ from app.campaigns.outcomes import MAX_CRASHES, Outcome, write_outcomes
 from app.campaigns.sweep import sweep
 from app.config import Settings
 from app.db import Db
+from app.mail.servers import add_server
 from app.models.states import RecipientState
 from app.models.tables import Batch, Campaign, Recipient
-from tests.sending import add_list, add_people, add_server, draft, expand, start
+from tests.sending import add_list, add_people, draft, expand, start
 
 
 @pytest.fixture
@@ -169,7 +170,7 @@ def test_a_mail_that_kills_its_worker_three_times_fails_and_the_rest_goes_on(
         run_sweep(db, settings)
         Batch.update(ready_at=0).execute()
     assert states(db) == ["pending"] * 4 + ["failed"] + ["pending"] * 5
-    assert "ended its worker 3 times" in Recipient.get(Recipient.state == "failed").reason
+    assert "ended its worker 3 times" in str(Recipient.get(Recipient.state == "failed").reason)
 
 
 def test_a_worker_stopped_for_longer_than_its_lease_is_ended_and_settled(
