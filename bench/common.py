@@ -1,11 +1,11 @@
-"""What the benchmarks share: private services, people by the hundred thousand, a campaign, a worker, a table."""
+"""What the benchmarks share: private services, people by the hundred thousand, a campaign, a worker."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -14,9 +14,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 import pymysql
 
@@ -32,7 +31,7 @@ from tests.services import private_mariadb, private_redis
 SBIN = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", "/usr/local/sbin"))
 
 
-# -- the command line and the table --------------------------------------------------------------
+# -- the command line ----------------------------------------------------------------------------
 
 
 def make_parser(name: str, description: str, example: str, rounds: int) -> argparse.ArgumentParser:
@@ -66,61 +65,6 @@ def program(name: str) -> str:
     return found
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One result: the median of the rounds, the smallest, the largest; `bar` None: for information only."""
-
-    what: str
-    value: float
-    low: float
-    high: float
-    unit: str
-    bar: float | None
-    at_most: bool
-    details: str
-
-    @property
-    def met(self) -> bool:
-        return self.bar is None or (self.value <= self.bar if self.at_most else self.value >= self.bar)
-
-
-def figure(
-    what: str, values: Sequence[float], *, unit: str = "", bar: float | None, at_most: bool = False, details: str = ""
-) -> Figure:
-    return Figure(what, median(values), min(values), max(values), unit, bar, at_most, details)
-
-
-def ratio(what: str, ours: Sequence[float], theirs: Sequence[float], *, bar: float | None, baseline: str) -> Figure:
-    """Ours to the baseline, round by round: both of a round met the same load of the machine."""
-    pairs = [a / b for a, b in zip(ours, theirs, strict=True)]
-    details = f"ours {spread(ours)}/s, {baseline} {spread(theirs)}/s"
-    return figure(what, pairs, unit="x", bar=bar, details=details)
-
-
-def spread(values: Sequence[float]) -> str:
-    return f"{median(values):,.0f} ({min(values):,.0f}–{max(values):,.0f})"
-
-
-def show(figures: Sequence[Figure], as_json: bool) -> int:
-    """Print the results; the exit code: 1 when a bar is missed."""
-    if as_json:
-        print(json.dumps([{**asdict(one), "met": one.met} for one in figures], indent=1))
-    else:
-        for line in _table(figures):
-            print(line)
-    return 0 if all(one.met for one in figures) else 1
-
-
-def _table(figures: Sequence[Figure]) -> Iterator[str]:
-    wide = max(len(one.what) for one in figures)
-    yield f"{'':{wide}}  {'median':>9}  {'min–max':>17}  {'bar':>8}  met   in figures"
-    for one in figures:
-        bar = "–" if one.bar is None else f"{'≤' if one.at_most else '≥'} {one.bar:g}"
-        met = "–" if one.bar is None else "yes" if one.met else "NO"
-        value, between = f"{one.value:.4g}{one.unit}", f"{one.low:.4g}–{one.high:.4g}"
-        yield f"{one.what:{wide}}  {value:>9}  {between:>17}  {bar:>8}  {met:<4}  {one.details}"
-
-
 # -- services ------------------------------------------------------------------------------------
 
 
@@ -139,6 +83,8 @@ class Place:
 def place(database: str, **variables: str) -> Iterator[Place]:
     """Start what a worker needs; `variables` are settings that differ from their defaults."""
     program("redis-server")
+    # Ended from outside, a benchmark still ends what it started.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mailcrew-bench-")))
         said = {"MAILCREW_HOME": str(directory / "home"), "DATABASE_URL": "", **variables}
@@ -159,7 +105,15 @@ def place(database: str, **variables: str) -> Iterator[Place]:
 
 def _mysql(stack: ExitStack, directory: Path) -> str:
     (directory / "mariadb").mkdir()
-    url = stack.enter_context(private_mariadb(directory / "mariadb")).format(name="bench")
+    (directory / "tmp").mkdir()
+    # A MariaDB that starts removes the temporary tables that it finds in the common directory.
+    before, os.environ["TMPDIR"] = os.environ.get("TMPDIR"), str(directory / "tmp")
+    try:
+        url = stack.enter_context(private_mariadb(directory / "mariadb")).format(name="bench")
+    finally:
+        del os.environ["TMPDIR"]
+        if before is not None:
+            os.environ["TMPDIR"] = before
     connection = pymysql.connect(unix_socket=str(directory / "mariadb" / "mysql.sock"), user="root")
     connection.cursor().execute("CREATE DATABASE bench")
     connection.close()
@@ -261,15 +215,21 @@ def _concat(db: Db, *parts: str) -> str:
     return f"CONCAT({', '.join(pieces)})" if db.dialect == "mysql" else " || ".join(f"({p})" for p in pieces)
 
 
-def add_list(db: Db, name: str, first: int, count: int) -> int:
-    """A list of the subscribers `first` … `first + count - 1`; its id."""
+def add_list(db: Db, name: str, first: int, count: int, of: int) -> int:
+    """A list of `count` subscribers from `first` on, beginning again with 1 behind the last `of` all; its id."""
     list_id = db.insert("INSERT INTO lists (name, created_at) VALUES (?, 1)", name)
+    add_members(db, list_id, first, count, of)
+    return list_id
+
+
+def add_members(db: Db, list_id: int, first: int, count: int, of: int, step: int = 1) -> None:
+    """Put `count` subscribers on a list, every `step`-th from `first` on, beginning again with 1 behind `of`."""
     with db.transaction():
         db.run(
             "INSERT INTO memberships (list_id, subscriber_id, status, created_at, updated_at) "
-            f"SELECT {list_id}, n + {first - 1}, 'active', 1, 1 FROM ({numbers(count)}) AS given"
+            f"SELECT {list_id}, ((n - 1) * {step} + {first - 1}) % {of} + 1, 'active', 1, 1 "
+            f"FROM ({numbers(count)}) AS given"
         )
-    return list_id
 
 
 def add_sink_server(db: Db, port: int) -> int:
@@ -292,3 +252,13 @@ def expand(place: Place, campaign_id: int) -> None:
 
 def is_sent(db: Db, campaign_id: int) -> bool:
     return bool(db.value("SELECT status FROM campaigns WHERE id = ?", campaign_id) == "sent")
+
+
+def sending_rate(db: Db, campaign_id: int, mails: int) -> float:
+    """Mails a second of an ended campaign, from its first mail's answer to the commit of its last batch."""
+    sent = int(db.value("SELECT SUM(sent) FROM batches WHERE campaign_id = ?", campaign_id))
+    assert sent == mails, f"{sent} of {mails} mails were sent"
+    first = db.value("SELECT MIN(tried_at) FROM recipients WHERE campaign_id = ?", campaign_id)
+    last = db.value("SELECT MAX(finished_at) FROM batches WHERE campaign_id = ?", campaign_id)
+    # The time begins when the first mail is through, so that one is not counted.
+    return float((mails - 1) * 1000 / (last - first))

@@ -19,8 +19,9 @@ from typing import Any
 import redis
 
 from app.config import ROOT
-from bench import common
-from bench.common import Figure, Place
+from bench import common, table
+from bench.common import Place
+from bench.table import Figure
 
 MEMORY_BAR_MB = 60.0
 THREADS = 4
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             figures += measure(place, args)
             if args.imports or not figures[-1].met:
                 print_imports(place)
-    return common.show(figures, args.json)
+    return table.show(figures, args.json)
 
 
 def measure(place: Place, args: argparse.Namespace) -> list[Figure]:
@@ -64,10 +65,10 @@ def measure(place: Place, args: argparse.Namespace) -> list[Figure]:
             statements.append((statements_so_far(place) - questions - 1) / args.seconds)
             memory.append(pss_mb(process.pid))
     what = f"{place.database}, {THREADS} threads"
-    figures = [common.figure(f"{what}: Redis commands", redis_rate, unit="/s", bar=None, details=top(client))]
+    figures = [table.figure(f"{what}: Redis commands", redis_rate, unit="/s", bar=None, details=top(client))]
     if place.database == "mysql":
-        figures.append(common.figure(f"{what}: database statements", statements, unit="/s", bar=None))
-    figures.append(common.figure(f"{what}: PSS", memory, unit=" MB", bar=MEMORY_BAR_MB, at_most=True))
+        figures.append(table.figure(f"{what}: database statements", statements, unit="/s", bar=None))
+    figures.append(table.figure(f"{what}: PSS", memory, unit=" MB", bar=MEMORY_BAR_MB, at_most=True))
     return figures
 
 

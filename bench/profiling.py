@@ -7,7 +7,7 @@ import pstats
 import re
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from bench.common import Place
 def by_statement(place: Place, threads: int) -> None:
     """Wall time of each kind of database statement while `threads` threads send one campaign."""
     database: Any = place.db.peewee
-    spent: Counter[str] = Counter()
+    spent: defaultdict[str, float] = defaultdict(float)
     calls: Counter[str] = Counter()
     lock = threading.Lock()
 
@@ -48,14 +48,14 @@ def by_statement(place: Place, threads: int) -> None:
         f"{place.database}, {threads} thread(s): {sent:,} mails, {sent / seconds:,.0f}/s, "
         f"{seconds * 1e6 / sent:.1f} µs a mail, {cpu * 1e6 / sent:.1f} of them CPU of this process"
     )
-    print("  µs a mail and thread in the database, calls a mail, ms a call:")
-    for name, took in spent.most_common(12):
+    print("  µs a mail and sending thread in the database, calls a mail, ms a call:")
+    for name, took in sorted(spent.items(), key=lambda item: -item[1])[:12]:
         each = took * 1000 / calls[name]
         print(f"  {took * 1e6 / sent / threads:8.2f}  {calls[name] / sent:7.4f}  {each:7.3f}  {name}")
 
 
 def by_function(place: Place) -> None:
-    """One thread under cProfile, which makes Python code look dearer than system calls."""
+    """The sending thread under cProfile, which makes Python code look dearer than system calls; not its clerk."""
     profiler = cProfile.Profile()
     service = SendService(place.db, place.settings, threads=1, stop=threading.Event())
     profiler.enable()
@@ -67,7 +67,7 @@ def by_function(place: Place) -> None:
     parts: Counter[str] = Counter()
     for (file, _, function), (_, _, own, _, _) in stats.stats.items():
         parts[_component(file, function)] += own * 1e6 / service.sent
-    print(f"{place.database}, one thread under the profiler, µs a mail by component:")
+    print(f"{place.database}, the sending thread under the profiler, µs a mail by component:")
     for part, spent in parts.most_common(25):
         print(f"  {spent:7.2f}  {part}")
     stats.sort_stats("tottime").print_stats(35)
@@ -83,14 +83,14 @@ def _send_all(place: Place, threads: int) -> tuple[int, float, float]:
         place.db.close()
 
     workers = [threading.Thread(target=drain) for _ in range(threads)]
-    started, cpu = time.perf_counter(), time.process_time()
+    began, cpu_before = time.perf_counter(), time.process_time()
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    took = time.perf_counter() - started, time.process_time() - cpu
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu_before
     service.close()
-    return service.sent, *took
+    return service.sent, seconds, cpu
 
 
 def _kind(sql: str) -> str:

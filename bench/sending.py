@@ -20,9 +20,10 @@ import dramatiq
 import redis
 
 from app.config import ROOT
-from bench import common, profiling
-from bench.common import Figure, Place
+from bench import common, profiling, table
+from bench.common import Place
 from bench.compose import people, with_ours
+from bench.table import Figure
 
 #: Connections of the one process, and how much of smtp-source's speed it must reach with them.
 BARS = {1: 1.0, 4: 0.4}
@@ -46,12 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         with common.place(database) as place, common.smtp_sink() as port:
             common.add_sink_server(place.db, port)
             common.add_people(place.db, args.mails)
-            common.add_list(place.db, LIST, 1, args.mails)
+            common.add_list(place.db, LIST, 1, args.mails, args.mails)
             if args.profile:
                 profile(place)
             else:
                 figures += measure(place, port, args)
-    return common.show(figures, args.json) if figures else 0
+    return table.show(figures, args.json) if figures else 0
 
 
 def measure(place: Place, port: int, args: argparse.Namespace) -> list[Figure]:
@@ -74,16 +75,16 @@ def measure(place: Place, port: int, args: argparse.Namespace) -> list[Figure]:
             + (f", obvious {obvious[-1]:,.0f}/s" if obvious else "")
         )
     figures = [
-        common.ratio(
+        table.ratio(
             f"{place.database}, {connections} connection(s) / smtp-source -s {connections}",
             ours[connections], source[connections], bar=bar,
-            baseline=f"CPU {common.spread(cpu[connections])} µs a mail, smtp-source",
+            baseline=f"CPU {table.spread(cpu[connections])} µs a mail, smtp-source",
         )
         for connections, bar in BARS.items()
     ]  # fmt: skip
     if obvious:
         what = f"{place.database}, 4 connections / the obvious program"
-        figures.append(common.ratio(what, ours[4], obvious, bar=OBVIOUS_BAR, baseline="a message per mail"))
+        figures.append(table.ratio(what, ours[4], obvious, bar=OBVIOUS_BAR, baseline="a message per mail"))
     return figures
 
 
@@ -107,11 +108,7 @@ def our_rate(place: Place, connections: int, mails: int) -> tuple[float, float]:
         had = int(sending("SELECT SUM(sent) FROM batches WHERE campaign_id = ?", campaign_id))
         common.wait(lambda: common.is_sent(place.db, campaign_id), 300, "the campaign does not end", 0.1)
         cpu = common.cpu_seconds(process.pid) - before
-    sent = int(sending("SELECT SUM(sent) FROM batches WHERE campaign_id = ?", campaign_id))
-    assert sent == mails, f"{sent} of {mails} mails were sent"
-    first = sending("SELECT MIN(tried_at) FROM recipients WHERE campaign_id = ?", campaign_id)
-    last = sending("SELECT MAX(finished_at) FROM batches WHERE campaign_id = ?", campaign_id)
-    return mails * 1000 / (last - first), cpu * 1e6 / (mails - had)
+    return common.sending_rate(place.db, campaign_id, mails), cpu * 1e6 / (mails - had)
 
 
 def mail_size() -> int:

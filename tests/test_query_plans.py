@@ -131,7 +131,7 @@ def lease_all_kinds(db: Db, settings: Settings, campaign_id: int) -> None:
         every = list(RecipientState)
         outcomes = [Outcome(m.subscriber_id, every[i % len(every)], 1, "250 ok", now) for i, m in enumerate(mails)]
         assert write_outcomes(db, campaign_id, lease.number, lease.token, outcomes, now=now, ready_at=now)
-    disown(db, new_token(), NOW)
+    disown(db, new_token())
     journal.close(remove=True)
 
 

@@ -250,7 +250,7 @@ def test_the_folder_supervisor_does_not_stand_in_for_the_package() -> None:
     assert not list((ROOT / "supervisor").rglob("*.py"))
 
 
-@pytest.mark.parametrize("launcher", ["mailcrew", "supervisor-manager", "scheduler", "catcher"])
+@pytest.mark.parametrize("launcher", ["mailcrew", "supervisor-manager", "scheduler", "catcher", "web"])
 def test_a_launcher_works_from_any_directory_and_through_a_link(launcher: str, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(ROOT / "bin" / launcher)
     # A file here that would be imported instead of ours or of the library's.

@@ -26,7 +26,7 @@ def test_sent_again_on_request_with_the_same_message_id(db: Db, settings: Settin
         campaign_id = prepare(db, settings, server, people=5)
         send_all(db, settings)
         server.plan = behave
-        decided = resend_unknown(db, Campaign.get_by_id(campaign_id), db.now_ms())
+        decided = resend_unknown(db, Campaign.get_by_id(campaign_id))
         assert (decided.decided, decided.in_hand) == (1, 0)
         assert Campaign.get_by_id(campaign_id).status == "sending"
         send_all(db, settings)
@@ -41,8 +41,8 @@ def test_settled_they_count_as_sent(db: Db, settings: Settings) -> None:
     with SmtpServer(plan=LOST) as server:
         campaign_id = prepare(db, settings, server, people=5)
         send_all(db, settings)
-        assert settle_unknown(db, Campaign.get_by_id(campaign_id), db.now_ms()).decided == 1
-        assert settle_unknown(db, Campaign.get_by_id(campaign_id), db.now_ms()).decided == 0
+        assert settle_unknown(db, Campaign.get_by_id(campaign_id)).decided == 1
+        assert settle_unknown(db, Campaign.get_by_id(campaign_id)).decided == 0
     assert states(db, campaign_id) == {"sent": 5}
     progress = progress_of(db, Campaign.get_by_id(campaign_id), db.now_ms())
     assert (progress.sent, progress.unknown, progress.status) == (5, 0, "sent")
@@ -56,7 +56,7 @@ def test_a_batch_in_a_workers_hands_is_decided_later(db: Db, settings: Settings)
     Batch.update(state="ready", pending=0, ready_at=0).execute()
     Campaign.update(status="sending").execute()
     assert lease_next(db, token=new_token(), journal="j", only=None, now=db.now_ms(), monotonic=0.0, lease_seconds=30)
-    decided = resend_unknown(db, Campaign.get_by_id(campaign_id), db.now_ms())
+    decided = resend_unknown(db, Campaign.get_by_id(campaign_id))
     assert (decided.decided, decided.in_hand) == (0, 1)
     assert states(db, campaign_id)["unknown"] == 1
 
@@ -67,4 +67,4 @@ def test_a_campaign_that_failed_sends_nothing_again(db: Db, settings: Settings) 
         send_all(db, settings)
     Campaign.update(status="failed").execute()
     with pytest.raises(Refused, match="is failed"):
-        resend_unknown(db, Campaign.get_by_id(campaign_id), db.now_ms())
+        resend_unknown(db, Campaign.get_by_id(campaign_id))

@@ -16,6 +16,9 @@ from typing import Any
 from app.db import Db
 from app.models.states import BatchState, CampaignStatus, RecipientState
 
+#: The `ready_at` of what may go at once. Not "now": a clock that is set back would make it wait.
+AT_ONCE = 0
+
 
 @dataclass
 class Lease:
@@ -103,7 +106,7 @@ def lease_next(
             turn.campaign_id, CampaignStatus.SENDING,
         )  # fmt: skip
         if going != 1:
-            hand_back(db, turn.campaign_id, number, token, now)
+            hand_back(db, turn.campaign_id, number, token, AT_ONCE)
             return None
     return Lease(turn.campaign_id, number, token, pending, monotonic + lease_seconds)
 
@@ -118,12 +121,12 @@ def hand_back(db: Db, campaign_id: int, number: int, token: str, ready_at: int) 
     return returned == 1
 
 
-def disown(db: Db, token: str, now: int) -> None:
+def disown(db: Db, token: str) -> None:
     """Make ready again what was leased with `token`, if anything: the answer to our lease was lost."""
     db.run(
         "UPDATE batches SET state = ?, ready_at = ?, token = NULL, journal = NULL, lease_until = NULL "
         "WHERE state = ? AND token = ?",
-        BatchState.READY, now, BatchState.LEASED, token,
+        BatchState.READY, AT_ONCE, BatchState.LEASED, token,
     )  # fmt: skip
 
 
@@ -140,7 +143,7 @@ def mails_of(db: Db, lease: Lease) -> list[Mail]:
     """The pending recipients of a leased batch."""
     rows = db.rows(
         "SELECT r.subscriber_id, s.email, s.name, s.attributes, s.status, r.attempts, r.tried_at "
-        "FROM recipients r JOIN subscribers s ON s.id = r.subscriber_id "
+        f"FROM recipients r{db.by_batch} JOIN subscribers s ON s.id = r.subscriber_id "
         "WHERE r.campaign_id = ? AND r.batch = ? AND r.state = ? ORDER BY r.subscriber_id",
         lease.campaign_id, lease.number, RecipientState.PENDING,
     )  # fmt: skip

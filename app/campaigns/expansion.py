@@ -13,6 +13,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
+from app.campaigns.batches import AT_ONCE
 from app.campaigns.finish import give_up
 from app.db import Db
 from app.errors import MailcrewError
@@ -94,7 +95,7 @@ class Expander:
             list_done = scanned < self._batch_size
             self._advance(cursor, last, list_done, now)
             created = self._insert_recipients(list_id, cursor, last) if scanned else 0
-            self._insert_batches(cursor.next_batch, created, now)
+            self._insert_batches(cursor.next_batch, created)
             self._count(position, scanned, created)
         self._steps_in_list += 1
         step = Step(
@@ -143,11 +144,15 @@ class Expander:
         return _Cursor(*map(int, row))
 
     def _page(self, list_id: int, after: int) -> tuple[int, int]:
-        row = self._db.row(
-            "SELECT COALESCE(MAX(subscriber_id), ?), COUNT(*) FROM (SELECT subscriber_id FROM memberships "
-            "WHERE list_id = ? AND status = ? AND subscriber_id > ? ORDER BY subscriber_id LIMIT ?) AS page",
-            after, list_id, MembershipStatus.ACTIVE, after, self._batch_size,
-        )  # fmt: skip
+        """(last id, number of members) of the next page; OFFSET runs inside the index, so it is cheap."""
+        members = "FROM memberships WHERE list_id = ? AND status = ? AND subscriber_id > ?"
+        these = (list_id, MembershipStatus.ACTIVE, after)
+        last = self._db.value(
+            f"SELECT subscriber_id {members} ORDER BY subscriber_id LIMIT 1 OFFSET ?", *these, self._batch_size - 1
+        )
+        if last is not None:
+            return int(last), self._batch_size
+        row = self._db.row(f"SELECT COALESCE(MAX(subscriber_id), ?), COUNT(*) {members}", after, *these)
         assert row is not None
         return int(row[0]), int(row[1])
 
@@ -163,23 +168,26 @@ class Expander:
 
     def _insert_recipients(self, list_id: int, cursor: _Cursor, last: int) -> int:
         # A plain INSERT: IGNORE would also swallow errors that are not about a person being there.
+        # Nobody of the first list can be there: a list has each person once.
+        first = cursor.position == 0
+        absent = "LEFT JOIN recipients r ON r.campaign_id = ? AND r.subscriber_id = m.subscriber_id"
         return self._db.run(
             "INSERT INTO recipients (campaign_id, subscriber_id, batch, state) "
             "SELECT ?, m.subscriber_id, "
             f"? + (ROW_NUMBER() OVER (ORDER BY m.subscriber_id) - 1) {self._db.div} ?, ? "
-            "FROM memberships m LEFT JOIN recipients r ON r.campaign_id = ? AND r.subscriber_id = m.subscriber_id "
-            "WHERE m.list_id = ? AND m.status = ? AND m.subscriber_id > ? AND m.subscriber_id <= ? "
-            "AND r.subscriber_id IS NULL",
+            f"FROM memberships m {'' if first else absent} "
+            "WHERE m.list_id = ? AND m.status = ? AND m.subscriber_id > ? AND m.subscriber_id <= ?"
+            + ("" if first else " AND r.subscriber_id IS NULL"),
             self._campaign, cursor.next_batch, self._send_batch_size, RecipientState.PENDING,
-            self._campaign, list_id, MembershipStatus.ACTIVE, cursor.after, last,
+            *(() if first else (self._campaign,)), list_id, MembershipStatus.ACTIVE, cursor.after, last,
         )  # fmt: skip
 
-    def _insert_batches(self, first: int, created: int, now: int) -> None:
+    def _insert_batches(self, first: int, created: int) -> None:
         whole, rest = divmod(created, self._send_batch_size)
         sizes = [self._send_batch_size] * whole + ([rest] if rest else [])
         self._db.run_many(
             "INSERT INTO batches (campaign_id, number, state, ready_at, pending)",
-            [(self._campaign, first + i, BatchState.READY, now, size) for i, size in enumerate(sizes)],
+            [(self._campaign, first + i, BatchState.READY, AT_ONCE, size) for i, size in enumerate(sizes)],
         )
 
     def _count(self, position: int, scanned: int, created: int) -> None:

@@ -117,7 +117,9 @@ def _update_recipients(db: Db, campaign_id: int, number: int, outcomes: Sequence
 def _count_again(db: Db, campaign_id: int, number: int, now: int) -> None:
     """Make the counters say what the rows say."""
     rows = db.rows(
-        "SELECT state, COUNT(*) FROM recipients WHERE campaign_id = ? AND batch = ? GROUP BY state", campaign_id, number
+        f"SELECT state, COUNT(*) FROM recipients{db.by_batch} WHERE campaign_id = ? AND batch = ? GROUP BY state",
+        campaign_id,
+        number,
     )
     counts = {str(state): int(count) for state, count in rows}
     pending = counts.get(RecipientState.PENDING, 0)

@@ -33,12 +33,12 @@ def recipients_of(
     The counters of the batches are the index of the states: a batch without one is passed over.
     """
     if email is not None:
-        yield from _views(db, campaign, "s.email_key = ?", [parse_address(email).key], state)
+        yield from _views(db, campaign, "", "s.email_key = ?", [parse_address(email).key], state)
         return
     for (number,) in db.rows(
         f"SELECT number FROM batches WHERE campaign_id = ? AND {_holds(state)} ORDER BY number", campaign.id
     ):
-        yield from _views(db, campaign, "r.batch = ?", [number], state)
+        yield from _views(db, campaign, db.by_batch, "r.batch = ?", [number], state)
 
 
 def _holds(state: str | None) -> str:
@@ -50,12 +50,12 @@ def _holds(state: str | None) -> str:
 
 
 def _views(
-    db: Db, campaign: Campaign, condition: str, params: list[object], state: str | None
+    db: Db, campaign: Campaign, index: str, condition: str, params: list[object], state: str | None
 ) -> Iterator[RecipientView]:
     letter = Letter(campaign)
     rows = db.rows(
         "SELECT r.subscriber_id, s.email, r.state, r.reason, r.attempts, v.name, r.tried_at, b.state "
-        "FROM recipients r JOIN subscribers s ON s.id = r.subscriber_id "
+        f"FROM recipients r{index} JOIN subscribers s ON s.id = r.subscriber_id "
         "JOIN batches b ON b.campaign_id = r.campaign_id AND b.number = r.batch "
         f"LEFT JOIN servers v ON v.id = r.server_id WHERE r.campaign_id = ? AND {condition} ORDER BY r.subscriber_id",
         campaign.id, *params,

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from app.campaigns.batches import Lease, Mail
+from app.campaigns.batches import AT_ONCE, Lease, Mail
 from app.campaigns.outcomes import Outcome, write_outcomes
 from app.campaigns.retry import due_at
 from app.campaigns.station import DATABASE_RETRY_SECONDS
@@ -29,7 +29,7 @@ def record(
             now = db.now_ms()
             write_outcomes(
                 db, lease.campaign_id, lease.number, lease.token, outcomes,
-                now=now, ready_at=ready_at(mails, outcomes, free_at, now),
+                now=now, ready_at=ready_at(mails, outcomes, free_at),
             )  # fmt: skip
             return
         except DatabaseTrouble as error:
@@ -40,16 +40,16 @@ def record(
             time.sleep(DATABASE_RETRY_SECONDS)
 
 
-def ready_at(mails: Sequence[Mail], outcomes: Sequence[Outcome], free_at: int | None, now: int) -> int:
+def ready_at(mails: Sequence[Mail], outcomes: Sequence[Outcome], free_at: int | None) -> int:
     """When something of the batch may be sent again, in ms."""
     if len(outcomes) == len(mails) and all(o.state is not RecipientState.PENDING for o in outcomes):
-        return now
+        return AT_ONCE
     decided = {o.subscriber_id: o for o in outcomes}
     times = []
     for mail in mails:
         outcome = decided.get(mail.subscriber_id)
         if outcome is None:
-            times.append(max(free_at or now, due_at(mail.attempts, mail.tried_at)))
+            times.append(max(free_at or AT_ONCE, due_at(mail.attempts, mail.tried_at)))
         elif outcome.state is RecipientState.PENDING:
             times.append(due_at(mail.attempts + 1, outcome.tried_at))
-    return min(times, default=now)
+    return min(times, default=AT_ONCE)

@@ -20,6 +20,7 @@ from app.campaigns.station import SLOTS, Loaded, Loader, Station
 from app.config import Settings
 from app.db import Db
 from app.errors import TemplateProblem
+from app.events import warn
 from app.models.states import RecipientState
 from app.models.tables import Campaign
 
@@ -138,6 +139,11 @@ class SendService:
         try:
             record(self._db, lease, loaded.mails, outcomes, free_at, self._stop)
             loaded.slot.clear()
+        except BaseException:
+            # Whatever it is, only our death lets the sweep bring these outcomes in from the journal.
+            warn("a batch could not be recorded: this worker stops, so that its journal is settled", batch=lease.number)
+            self._stop.set()
+            raise
         finally:
             self._keeper.let_go(loaded.held)
         with self._counting:

@@ -122,7 +122,7 @@ class Loader:
         while not self._stop.is_set():
             try:
                 self._db.close()
-                disown(self._db, token, self._db.now_ms())
+                disown(self._db, token)
                 return
             except DatabaseTrouble:
                 self._stop.wait(DATABASE_RETRY_SECONDS)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.campaigns.batches import AT_ONCE
 from app.campaigns.expansion import LEASE_MS as EXPANSION_LEASE_MS
 from app.campaigns.finish import try_finish
 from app.campaigns.journal import (
@@ -110,7 +111,7 @@ def _settle_one(db: Db, journals: Path, lease: ExpiredLease, now: int, lease_sec
 
 def _settle(db: Db, lease: ExpiredLease, outcomes: list[Outcome], now: int) -> bool:
     settled = write_outcomes(
-        db, lease.campaign_id, lease.number, lease.token, outcomes, now=now, ready_at=now, settling=True
+        db, lease.campaign_id, lease.number, lease.token, outcomes, now=now, ready_at=AT_ONCE, settling=True
     )
     if settled:
         unknown = sum(o.state is RecipientState.UNKNOWN for o in outcomes)
@@ -155,7 +156,7 @@ def _outcome(db: Db, lease: ExpiredLease, entry: Entry, now: int) -> Outcome:
 
 def _all_unknown(db: Db, lease: ExpiredLease, now: int) -> list[Outcome]:
     rows = db.rows(
-        "SELECT subscriber_id FROM recipients WHERE campaign_id = ? AND batch = ? AND state = ?",
+        f"SELECT subscriber_id FROM recipients{db.by_batch} WHERE campaign_id = ? AND batch = ? AND state = ?",
         lease.campaign_id, lease.number, RecipientState.PENDING,
     )  # fmt: skip
     return [Outcome(int(i), RecipientState.UNKNOWN, None, LOST_JOURNAL, now) for (i,) in rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.campaigns.batches import AT_ONCE
 from app.db import Db
 from app.errors import Refused
 from app.events import emit
@@ -23,14 +24,14 @@ class Decided:
     in_hand: int
 
 
-def resend_unknown(db: Db, campaign: Campaign, now: int) -> Decided:
+def resend_unknown(db: Db, campaign: Campaign) -> Decided:
     """Send the unknown ones again, with the same Message-ID, so that a careful mailbox shows it once.
 
     Raises Refused for a campaign that ended otherwise than by being sent.
     """
     if campaign.status not in MAY_RESEND:
         raise Refused(f"campaign {campaign.id} is {campaign.status}: only a sending or sent one can send again")
-    decided = _decide(db, campaign.id, RecipientState.PENDING, "sent again by a person's decision", now)
+    decided = _decide(db, campaign.id, RecipientState.PENDING, "sent again by a person's decision")
     if decided.decided:
         db.run(
             "UPDATE campaigns SET status = ?, finished_at = NULL WHERE id = ? AND status = ?",
@@ -40,14 +41,14 @@ def resend_unknown(db: Db, campaign: Campaign, now: int) -> Decided:
     return decided
 
 
-def settle_unknown(db: Db, campaign: Campaign, now: int) -> Decided:
+def settle_unknown(db: Db, campaign: Campaign) -> Decided:
     """Take the unknown ones as delivered: they count as sent, with that reason."""
-    decided = _decide(db, campaign.id, RecipientState.SENT, SETTLED, now)
+    decided = _decide(db, campaign.id, RecipientState.SENT, SETTLED)
     emit("unknown recipients settled", campaign_id=campaign.id, count=decided.decided)
     return decided
 
 
-def _decide(db: Db, campaign_id: int, state: RecipientState, reason: str, now: int) -> Decided:
+def _decide(db: Db, campaign_id: int, state: RecipientState, reason: str) -> Decided:
     """Batch by batch, a transaction each: a crash in between leaves the rest unknown, to be decided again."""
     decided = in_hand = 0
     rows = db.rows(
@@ -58,11 +59,11 @@ def _decide(db: Db, campaign_id: int, state: RecipientState, reason: str, now: i
             in_hand += unknown
             continue
         with db.transaction():
-            decided += _decide_batch(db, campaign_id, number, state, reason, now)
+            decided += _decide_batch(db, campaign_id, number, state, reason)
     return Decided(decided, in_hand)
 
 
-def _decide_batch(db: Db, campaign_id: int, number: int, state: RecipientState, reason: str, now: int) -> int:
+def _decide_batch(db: Db, campaign_id: int, number: int, state: RecipientState, reason: str) -> int:
     # The fence: from here to the commit nobody leases this batch.
     free = db.run(
         "UPDATE batches SET settled_token = NULL WHERE campaign_id = ? AND number = ? AND state IN (?, ?)",
@@ -71,7 +72,7 @@ def _decide_batch(db: Db, campaign_id: int, number: int, state: RecipientState, 
     if not free:
         return 0
     changed = db.run(
-        "UPDATE recipients SET state = ?, reason = ? WHERE campaign_id = ? AND batch = ? AND state = ?",
+        f"UPDATE recipients{db.by_batch} SET state = ?, reason = ? WHERE campaign_id = ? AND batch = ? AND state = ?",
         state, reason, campaign_id, number, RecipientState.UNKNOWN,
     )  # fmt: skip
     db.run(
@@ -81,11 +82,12 @@ def _decide_batch(db: Db, campaign_id: int, number: int, state: RecipientState, 
     if state is RecipientState.PENDING:
         db.run(
             "UPDATE batches SET state = ?, ready_at = ?, finished_at = NULL WHERE campaign_id = ? AND number = ?",
-            BatchState.READY, now, campaign_id, number,
+            BatchState.READY, AT_ONCE, campaign_id, number,
         )  # fmt: skip
         # Their answer is not known, so there is nothing to wait for before this try.
         db.run(
-            "UPDATE recipients SET tried_at = NULL WHERE campaign_id = ? AND batch = ? AND state = ? AND reason = ?",
+            f"UPDATE recipients{db.by_batch} SET tried_at = NULL "
+            "WHERE campaign_id = ? AND batch = ? AND state = ? AND reason = ?",
             campaign_id, number, state, reason,
         )  # fmt: skip
     return changed

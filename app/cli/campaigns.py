@@ -156,7 +156,7 @@ def run_unknown(args: argparse.Namespace) -> int:
     _, db = open_home()
     campaign = find_campaign(args.id)
     decide = resend_unknown if args.resend else settle_unknown
-    done = decide(db, campaign, db.now_ms())
+    done = decide(db, campaign)
     print(f"{done.decided} recipients {'are sent again' if args.resend else 'count as sent'}")
     if done.in_hand:
         print(f"{done.in_hand} are in batches that a worker has in hand; try again when it is done", file=sys.stderr)

@@ -10,19 +10,19 @@ import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
-from app.cli import campaigns, database, lists, servers
+from app.cli import campaigns, database, dead, lists, servers, tokens
 from app.db.connection import DatabaseTrouble
 from app.errors import MailcrewError
 from app.queues.broker import RedisTrouble
 
-GROUPS: tuple[ModuleType, ...] = (database, lists, servers, campaigns)
+GROUPS: tuple[ModuleType, ...] = (database, lists, servers, campaigns, dead, tokens)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="mailcrew",
         allow_abbrev=False,
-        description="Email campaigns, per-user monitoring and supervised queues on your own servers.",
+        description="Email campaigns and supervised queues on your own servers.",
         epilog="example: bin/mailcrew lists import people.csv --list newsletter",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)

@@ -223,6 +223,21 @@ class Recipient(Table):
         primary_key = CompositeKey("campaign_id", "subscriber_id")
 
 
+class Token(Table):
+    """A key to the API. `hash`: SHA-256 of it in hex; its 256 random bits need no slower hash."""
+
+    id = AutoField()
+    name = CharField(max_length=100, unique=True)
+    scope = CharField(max_length=8)
+    hash = CharField(max_length=64, unique=True)
+    created_at = BigIntegerField()
+    last_used_at = BigIntegerField(null=True)
+    revoked_at = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "tokens"
+
+
 TABLES: tuple[type[Any], ...] = (
     Subscriber,
     List,
@@ -234,4 +249,5 @@ TABLES: tuple[type[Any], ...] = (
     Expansion,
     Batch,
     Recipient,
+    Token,
 )

@@ -41,6 +41,8 @@ def make_broker(url: str) -> RedisBroker:
     broker = RedisBroker(  # type: ignore[no-untyped-call]
         client=redis_client(url),
         namespace=NAMESPACE,
+        # Its maintenance comes at random, uses KEYS and trusts the clients' clocks: see reaper.
+        maintenance_chance=0,
         middleware=[
             AgeLimit(),
             TimeLimit(),

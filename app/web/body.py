@@ -1,0 +1,32 @@
+"""Read the JSON document of a request."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from flask import request
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from app.web.errors import Problem
+
+
+def json_object(*known: str) -> dict[str, Any]:
+    """The request's JSON object, which may hold these fields only; raises Problem."""
+    if not request.is_json:
+        raise Problem(415, "unsupported_media_type", "send a JSON object with Content-Type: application/json")
+    raw, most = request.get_data(), request.max_content_length or 0
+    if request.content_length is None and len(raw) >= most:
+        # A body of unannounced length is cut off at the limit without a word; a part is not what was asked for.
+        raise RequestEntityTooLarge
+    try:
+        # RecursionError: 64 KiB of brackets are nested too deep for the parser.
+        body = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise Problem(400, "bad_request", f"the body is no JSON ({error})") from None
+    if not isinstance(body, dict):
+        raise Problem(400, "bad_request", "the body must be a JSON object")
+    for field in body:
+        if field not in known:
+            raise Problem(400, "invalid", f"{field!r} is not known here; known: {', '.join(known)}", field)
+    return body

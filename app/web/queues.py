@@ -1,0 +1,54 @@
+"""GET /api/queues: what waits, what is in hand, what is dead, who works."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+from flask import Blueprint, Response, jsonify
+
+from app.errors import Unavailable, UsageError
+from app.queues.broker import NAMESPACE
+from app.scaling.table import load_table
+from app.web.resources import resources
+from app.workers.heartbeat import live_workers
+
+routes = Blueprint("queues", __name__, url_prefix="/api/queues")
+
+
+@routes.get("")
+def every() -> Response:
+    here = resources()
+    try:
+        table = load_table(here.root / "supervisor" / "queues.toml")
+    except UsageError as error:
+        raise Unavailable(str(error)) from error  # a mistake in the file is none of the caller's
+    names = list(dict.fromkeys(name for queue in table.queues for name in queue.queues))
+    return jsonify(count(here.redis, names))
+
+
+def count(client: redis.Redis, names: list[str]) -> list[dict[str, Any]]:
+    """The messages and workers of each queue, messages counted at one moment."""
+    with client.pipeline(transaction=True) as pipeline:
+        for name in names:
+            key = f"{NAMESPACE}:{name}"
+            pipeline.llen(key)
+            pipeline.hlen(f"{key}.msgs")
+            pipeline.hlen(f"{key}.DQ.msgs")
+            pipeline.zcard(f"{key}.XQ")
+        counts = pipeline.execute()
+    workers = live_workers(client)
+    found = []
+    for number, name in enumerate(names):
+        waiting, held, delayed, dead = counts[4 * number : 4 * number + 4]
+        found.append(
+            {
+                "name": name,
+                "waiting": waiting,
+                "in_hand": max(0, held - waiting),
+                "delayed": delayed,
+                "dead": dead,
+                "workers": sum(name in status.queues for status in workers),
+            }
+        )
+    return found

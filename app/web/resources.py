@@ -1,0 +1,48 @@
+"""What the views work with: settings, database, Redis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import redis
+from flask import current_app
+
+from app.config import Settings
+from app.db import Db
+from app.models.tables import bind
+from app.web.probes import Probe
+
+EXTENSION = "mailcrew"
+#: A person is waiting and there are few threads, so Redis gets less time than a worker gives it.
+REDIS_SECONDS = 2.0
+
+
+class Resources:
+    """One per application. Connections open at their first use."""
+
+    def __init__(self, settings: Settings, root: Path, db: Db) -> None:
+        self.settings = settings
+        self.root = root
+        self.db = db
+        bind(db)
+        # From a pool by URL: redis-py adds no retries of its own then.
+        self.redis = redis.Redis(
+            connection_pool=redis.ConnectionPool.from_url(
+                settings.redis_url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
+            )
+        )
+        self.probes = {"database": Probe(self._ask_database), "redis": Probe(self.redis.ping)}
+
+    def _ask_database(self) -> None:
+        try:
+            # A table of ours: without it the database is not migrated; and `SELECT 1` does not open SQLite's file.
+            self.db.value("SELECT id FROM tokens WHERE id = 0")
+        finally:
+            self.db.close()
+
+
+def resources() -> Resources:
+    """Those of the application that serves the present request."""
+    found = current_app.extensions[EXTENSION]
+    assert isinstance(found, Resources)
+    return found
