@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from app.campaigns.batches import Mail
 from app.campaigns.journal import MailState, Slot
 from app.campaigns.outcomes import Outcome
 from app.errors import MailcrewError
-from app.mail.transport import Connection, Envelope, Kind, Opened
+from app.mail.transport import Connection, Envelope, Kind
 from app.mail.transport import Outcome as Answer
 from app.models.states import RecipientState, SubscriberStatus
 
@@ -30,8 +31,20 @@ _JOURNAL_OF = {
 #: So long before the end of a batch, in seconds, the next one is leased. Further ahead it would be
 #: kept from workers that have nothing to do.
 NEAR_END_SECONDS = 0.1
+#: A content of more bytes may not fit into the kernel's buffers, so that writing it waits for the server.
+LARGE = 65_536
 BROKEN_OFF = "sending was broken off by an internal error; not sent again"
 _no_address = re.compile(r"[\x00-\x20<>\x7f]").search
+
+
+class Wait(Enum):
+    """What a run waits for between two steps."""
+
+    REPLIES = "the replies to a flight"
+    ALONE = "a thread that may wait"
+
+
+Steps = Generator[Wait, None, Answer | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,30 +102,38 @@ class BatchRun:
             self._decide(current.index, current.mail, RecipientState.UNKNOWN, BROKEN_OFF, server_id)
         return self.outcomes
 
-    def over(self, connection: Connection, server_id: int) -> Answer | None:
-        """Send what is left over one connection; the trouble that ended it, or None: done or told to stop."""
+    def steps(self, connection: Connection, server_id: int) -> Steps:
+        """Send what is left over one connection, in steps; the trouble that ended it, or None.
+
+        Yields REPLIES when a flight is out, and ALONE when the next step may wait for the server; who
+        drives several runs on one thread leaves such a step to another.
+        """
         current = self._take()
         if current is None:
             return None
         opened = connection.begin(current.envelope)
         while True:
-            if not opened.ready:
+            while not opened.ready:
                 trouble = self._answered(current, opened.outcome, server_id)
-                if trouble:
-                    return trouble
-                current = self._take()
+                current = None if trouble else self._take()
                 if current is None:
-                    return None
+                    return trouble
+                yield Wait.ALONE
                 opened = connection.begin(current.envelope)
-                continue
             if not self._may_go():
                 # The server waits for content that must not come: only hanging up is safe.
                 connection.close()
                 self._ahead.appendleft(current)
                 return None
             following = self._take()
+            if len(current.content) > LARGE:
+                yield Wait.ALONE
             self._in_flight = (current, server_id)
-            answer, next_opened = self._flight(connection, current, following)
+            self._slot.mark(current.index, MailState.SENDING)
+            connection.send(current.content, following.envelope if following else None)
+            self._compose_ahead()
+            yield Wait.REPLIES
+            answer, next_opened = connection.finish()
             self._in_flight = None
             trouble = self._answered(current, answer, server_id)
             if trouble:
@@ -122,14 +143,6 @@ class BatchRun:
             if following is None or next_opened is None:
                 return None
             current, opened = following, next_opened
-
-    def _flight(
-        self, connection: Connection, current: _Prepared, following: _Prepared | None
-    ) -> tuple[Answer, Opened | None]:
-        self._slot.mark(current.index, MailState.SENDING)
-        connection.send(current.content, following.envelope if following else None)
-        self._compose_ahead()
-        return connection.finish()
 
     def _take(self) -> _Prepared | None:
         """The next mail that may go, composed; None when there is none or the checks say stop."""

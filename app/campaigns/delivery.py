@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from app.campaigns.batch_run import BatchRun
+from app.campaigns.multiplexer import Multiplexer
 from app.campaigns.outcomes import Outcome
 from app.campaigns.station import Loaded, Station
 from app.db import Db
@@ -27,6 +28,7 @@ class Delivery:
         stop: threading.Event,
         hostname: str,
         max_attempts: int,
+        multiplexer: Multiplexer,
         near_end: Callable[[], object],
     ) -> None:
         self._db = db
@@ -35,6 +37,7 @@ class Delivery:
         self._lease = loaded.lease
         self._stop = stop
         self._hostname = hostname
+        self._multiplexer = multiplexer
         self.free_at: int | None = None
         self._run = BatchRun(
             loaded.due, loaded.slot,
@@ -84,7 +87,7 @@ class Delivery:
         except ProviderTrouble as error:
             return error.reason
         try:
-            trouble = self._run.over(connection, server.id)
+            trouble = self._multiplexer.drive(self._run.steps(connection, server.id), connection)
         except BaseException:
             connection.abort()
             raise

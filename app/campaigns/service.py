@@ -14,6 +14,7 @@ from app.campaigns.finish import give_up, try_finish
 from app.campaigns.journal import Journal
 from app.campaigns.keeper import LeaseKeeper
 from app.campaigns.letter import Letter
+from app.campaigns.multiplexer import Multiplexer
 from app.campaigns.outcomes import Outcome
 from app.campaigns.recording import record
 from app.campaigns.station import SLOTS, Loaded, Loader, Station
@@ -55,6 +56,7 @@ class SendService:
             hand_back=lambda lease: record(db, lease, [], [], None, stop),
         )  # fmt: skip
         self._hostname = socket.getfqdn()
+        self._multiplexer = Multiplexer()
         self._counting = threading.Lock()
         self.sent = 0
 
@@ -99,6 +101,7 @@ class SendService:
             station.hang_up()
             station.clerk.submit(self._db.close)
             station.clerk.shutdown()
+        self._multiplexer.close()
         self._journal.close(remove=all(slot.is_clear for slot in self._journal.slots))
 
     def _load(self, station: Station, only: int | None) -> Upcoming:
@@ -119,7 +122,7 @@ class SendService:
         delivery = Delivery(
             self._db, station, loaded,
             stop=self._stop, hostname=self._hostname, max_attempts=self._settings.send_max_attempts,
-            near_end=lease_ahead,
+            multiplexer=self._multiplexer, near_end=lease_ahead,
         )  # fmt: skip
         try:
             delivery.send()

@@ -92,6 +92,42 @@ class Channel(Watch):
         elif data is not None:
             self.lose(self._why(None))
 
+    def has_replies(self, count: int) -> bool:
+        """Whether so many replies can be read without waiting, or none will ever come any more.
+
+        Never waits: for a thread that looks after several lines.
+        """
+        if self.gone is not None or self.aborted or time.monotonic() > self.deadline:
+            return True
+        try:
+            # Until nothing is left to read: what TLS has decrypted already wakes nobody.
+            while not (enough := self._has(count)):
+                data = self._line.read_now()
+                if not data:
+                    return data is not None
+                self._take(data)
+        except (OSError, BadReply):
+            return True  # reading it as usual tells what is wrong
+        self.progress = time.monotonic()
+        return enough
+
+    def _has(self, count: int) -> bool:
+        at = self._at
+        for _ in range(count):
+            found = scan(self._buffer, at)
+            if found is None:
+                return False
+            code, at = found
+            if code == 421:
+                return True
+        return True
+
+    def fileno(self) -> int:
+        """The socket's number, for poll; raises Lost when there is none any more."""
+        if self.gone is not None or self._handle is None:
+            raise Lost(self.gone or "closed")
+        return self._handle.fileno()
+
     def lose(self, reason: str) -> None:
         """Close the line without a word; the first reason is kept."""
         if self.gone is None:

@@ -166,6 +166,14 @@ class Connection(Channel):
             self._dot_taken = taken >= dot_end or taken + self._line.half_taken >= dot_end
         self.allowed = self.timeouts.final
 
+    @property
+    def arrived(self) -> bool:
+        """Whether `finish` would not wait. Only for a server that offers PIPELINING."""
+        if not self._in_flight or not self._dot_taken:
+            return True
+        envelope = self._next is not None and self._next_refused is None
+        return self.has_replies(1 + (3 + self._reset_first if envelope else 0))
+
     def finish(self) -> tuple[Outcome, Opened | None]:
         """The outcome of the mail just sent, and whether the next one may follow (None: there is none)."""
         if not self._in_flight:
