@@ -12,6 +12,7 @@ from app.errors import Unavailable
 from app.events import warn
 from app.models.tables import open_database
 from app.queues.broker import RedisTrouble
+from app.workers.stopping import stop_requested
 
 
 def database() -> Db:
@@ -32,3 +33,5 @@ def put_off(what: str) -> Iterator[None]:
         database().close()
     except (*RedisTrouble, Unavailable) as error:
         warn(f"{what} put off", reason=str(error))
+        # Or the next ticket, which others may serve at once, would fail here the same way.
+        stop_requested.wait(1.0)
