@@ -167,19 +167,21 @@ class Expander:
             raise Superseded(f"campaign {self._campaign} is being expanded by another worker")
 
     def _insert_recipients(self, list_id: int, cursor: _Cursor, last: int) -> int:
-        # A plain INSERT: IGNORE would also swallow errors that are not about a person being there.
-        # Nobody of the first list can be there: a list has each person once.
+        # Nobody of the first list can be there already: a list has each person once.
         first = cursor.position == 0
         absent = "LEFT JOIN recipients r ON r.campaign_id = ? AND r.subscriber_id = m.subscriber_id"
-        return self._db.run(
-            "INSERT INTO recipients (campaign_id, subscriber_id, batch, state) "
-            "SELECT ?, m.subscriber_id, "
-            f"? + (ROW_NUMBER() OVER (ORDER BY m.subscriber_id) - 1) {self._db.div} ?, ? "
+        page, values = self._db.numbered(
             f"FROM memberships m {'' if first else absent} "
             "WHERE m.list_id = ? AND m.status = ? AND m.subscriber_id > ? AND m.subscriber_id <= ?"
             + ("" if first else " AND r.subscriber_id IS NULL"),
-            self._campaign, cursor.next_batch, self._send_batch_size, RecipientState.PENDING,
+            "m.subscriber_id",
             *(() if first else (self._campaign,)), list_id, MembershipStatus.ACTIVE, cursor.after, last,
+        )  # fmt: skip
+        # A plain INSERT: IGNORE would also swallow errors that are not about a person being there.
+        return self._db.run(
+            "INSERT INTO recipients (campaign_id, subscriber_id, batch, state) "
+            f"SELECT ?, id, ? + (n - 1) {self._db.div} ?, ? FROM {page}",
+            self._campaign, cursor.next_batch, self._send_batch_size, RecipientState.PENDING, *values,
         )  # fmt: skip
 
     def _insert_batches(self, first: int, created: int) -> None:
