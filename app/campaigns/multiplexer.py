@@ -36,9 +36,10 @@ class _Task:
 
 
 class Multiplexer:
-    """Its thread starts with the first run and ends with `close`."""
+    """Its thread starts with the first run and ends with `close`. `shared`: there may be several runs at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shared: bool) -> None:
+        self._shared = shared
         self._new: deque[_Task] = deque()
         self._tasks: dict[int, _Task] = {}
         self._poll = select.epoll()
@@ -56,7 +57,7 @@ class Multiplexer:
             except StopIteration as end:
                 answer: Answer | None = end.value
                 return answer
-            if wait is Wait.REPLIES and connection.pipelining:
+            if wait is Wait.REPLIES and self._shared and connection.pipelining:
                 task = _Task(steps, connection)
                 self._hand_over(task)
                 if task.done.result():

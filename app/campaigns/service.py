@@ -56,7 +56,7 @@ class SendService:
             hand_back=lambda lease: record(db, lease, [], [], None, stop),
         )  # fmt: skip
         self._hostname = socket.getfqdn()
-        self._multiplexer = Multiplexer()
+        self._multiplexer = Multiplexer(shared=threads > 1)
         self._counting = threading.Lock()
         self.sent = 0
 
