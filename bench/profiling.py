@@ -67,7 +67,7 @@ def by_function(place: Place) -> None:
     try:
         sent, _, _ = _send_all(place, 1)
     finally:
-        threading.setprofile(None)  # type: ignore[arg-type]  # typeshed forgets that None ends it
+        threading.setprofile(None)
     stats: Any = pstats.Stats(*profilers)
     parts: Counter[str] = Counter()
     for (file, _, function), (_, _, own, _, _) in stats.stats.items():
