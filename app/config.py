@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from dotenv import dotenv_values
 
@@ -161,7 +161,7 @@ def read_settings(environ: Mapping[str, str], root: Path = ROOT) -> Settings:
     parsed = {s.name: s.parse(values.get(s.name) or s.default) for s in TABLE}
     short = Settings(
         home=home,
-        database_url=parsed["DATABASE_URL"] or f"sqlite:///{home / 'mailcrew.db'}",
+        database_url=_database_url(parsed["DATABASE_URL"], home, root),
         redis_url=parsed["REDIS_URL"],
         redis_is_embedded=not parsed["REDIS_URL"],
         http_bind=parsed["HTTP_BIND"],
@@ -174,6 +174,16 @@ def read_settings(environ: Mapping[str, str], root: Path = ROOT) -> Settings:
     if short.redis_url:
         return short
     return Settings(**{**short.__dict__, "redis_url": f"unix://{short.sockets / 'redis.sock'}"})
+
+
+def _database_url(url: str, home: Path, root: Path) -> str:
+    """The same database for every process: a relative path would mean another file in each directory."""
+    if not url:
+        return f"sqlite:///{quote(str(home / 'mailcrew.db'))}"
+    path = url.removeprefix("sqlite:///")
+    if path != url and path and not path.startswith("/"):
+        return f"sqlite:///{quote(str(root))}/{path}"
+    return url
 
 
 def variable(name: str) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.config import LONGEST_SOCKET_DIR, TABLE, make_home, read_settings
+from app.db import connect, migrate
 from app.errors import SettingError
 
 
@@ -131,3 +132,18 @@ def test_every_setting_says_what_it_is_for() -> None:
         assert re.fullmatch(r"[A-Z_]+", setting.name)
         assert len(setting.meaning) > 10
         setting.parse(setting.default)
+
+
+def test_a_relative_database_is_the_same_file_from_every_directory(tmp_path: Path) -> None:
+    found = read_settings({"DATABASE_URL": "sqlite:///data/mail.db"}, root=tmp_path)
+    assert found.database_url == f"sqlite:///{tmp_path}/data/mail.db"
+
+
+def test_a_home_with_a_percent_sign_keeps_its_database_inside(tmp_path: Path) -> None:
+    home = tmp_path / "100%41 home"
+    home.mkdir()
+    found = read_settings({"MAILCREW_HOME": str(home)}, root=tmp_path)
+    db = connect(found.database_url)
+    migrate(db)
+    db.close()
+    assert (home / "mailcrew.db").is_file()
