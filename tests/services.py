@@ -37,6 +37,8 @@ def private_mariadb(directory: Path) -> Iterator[str]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    # Of its own: a MariaDB that starts deletes what others of its kind keep in /tmp.
+    (directory / "tmp").mkdir()
     log = (directory / "mariadb.log").open("w")
     process = subprocess.Popen(
         [
@@ -47,6 +49,7 @@ def private_mariadb(directory: Path) -> Iterator[str]:
             "--skip-networking",
             *user,
             f"--pid-file={directory / 'pid'}",
+            f"--tmpdir={directory / 'tmp'}",
             "--innodb-buffer-pool-size=512M",
             "--innodb-log-file-size=256M",
             "--innodb-flush-log-at-trx-commit=1",
