@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,17 @@ class _Sqlite(peewee.SqliteDatabase):
 
     def begin(self, lock_type: str | None = None) -> None:
         super().begin(lock_type or "IMMEDIATE")
+
+    def _connect(self) -> Any:
+        """Open, and wait while others open: turning a new file to WAL does not honour the busy timeout."""
+        deadline = time.monotonic() + BUSY_TIMEOUT
+        while True:
+            try:
+                return super()._connect()  # type: ignore[misc]
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
 
 
 class Db:
