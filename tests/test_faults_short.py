@@ -37,7 +37,13 @@ def run(one: Run) -> Result:
     row, database, without = one
     # Without a safeguard the campaign may never end, and need not: what went wrong shows before.
     form = Form(database, recipients=600, seconds=4, deadline=25 if without else 60)
-    return run_row(ROWS[row], form, without=without)
+    result = run_row(ROWS[row], form, without=without)
+    # The faults come at random: that a safeguard is needed shows in one of a few runs, not in each.
+    for _ in range(3):
+        if without not in ("journal", "lock") or result.duplicated:
+            break
+        result = run_row(ROWS[row], form, without=without)
+    return result
 
 
 @pytest.fixture(scope="module")
