@@ -12,7 +12,7 @@ from peewee import IntegrityError
 
 from app.config import variable
 from app.db import Db
-from app.errors import NotFound, Refused, UsageError
+from app.errors import Refused, UsageError
 from app.mail.transport import ServerAddress
 from app.models.tables import Server
 
@@ -64,14 +64,6 @@ def add_server(*, name: str, host: str, port: int, tls: str, now: int, **options
         return int(Server.create(name=name, host=host, port=port, tls=tls, created_at=now, **options).id)
     except IntegrityError as error:
         raise Refused(f"there is a server called {name!r} already; see bin/mailcrew servers list") from error
-
-
-def find_server(name: str) -> Server:
-    """The server of this name; raises NotFound."""
-    found: Server | None = Server.get_or_none(Server.name == name)
-    if found is None:
-        raise NotFound(f"there is no server {name!r}; add it with bin/mailcrew servers add {name} --host …")
-    return found
 
 
 def choose(db: Db, campaign_id: int, now: int, *, connected: Collection[int], tried: Collection[int]) -> Choice:
