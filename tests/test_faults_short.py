@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import dramatiq
@@ -12,6 +14,9 @@ import pytest
 from tests.faults.arena import run_row
 from tests.faults.main import main
 from tests.faults.matrix import Form
+from tests.faults.one import Job
+from tests.faults.parallel import run_all
+from tests.faults.proof import PROOFS, shows
 from tests.faults.report import write
 from tests.faults.rows import ROWS
 from tests.faults.verdict import Result
@@ -19,6 +24,8 @@ from tests.services import need
 
 #: (row, database, broken safeguard): what is run, four at a time, because a run mostly waits.
 WHOLE = [
+    # It waits for a full minute, so it goes first.
+    ("supervisord-killed", "sqlite", None),
     ("kill9-workers", "sqlite", None),
     ("kill9-workers", "mysql", None),
     ("stop-at-gap:before-journal", "sqlite", None),
@@ -29,6 +36,7 @@ BROKEN = [
     ("kill9-workers", "sqlite", "journal"),
     ("stop-at-gap:before-journal", "sqlite", "lock"),
     ("kill9-workers", "sqlite", "sweep"),
+    ("db-answers-lost", "sqlite", "fence"),
 ]
 Run = tuple[str, str, str | None]
 
@@ -36,11 +44,12 @@ Run = tuple[str, str, str | None]
 def run(one: Run) -> Result:
     row, database, without = one
     # Without a safeguard the campaign may never end, and need not: what went wrong shows before.
-    form = Form(database, recipients=600, seconds=4, deadline=25 if without else 60)
+    deadline, faults_for = (40, 20) if without else (240, 120 if ROWS[row].in_real_time else 30)
+    form = Form(database, recipients=600, seconds=4, deadline=deadline, faults_for=faults_for)
     result = run_row(ROWS[row], form, without=without)
     # The faults come at random: that a safeguard is needed shows in one of a few runs, not in each.
     for _ in range(3):
-        if without not in ("journal", "lock") or result.duplicated:
+        if shows(without or "", result):
             break
         result = run_row(ROWS[row], form, without=without)
     return result
@@ -80,6 +89,11 @@ def test_without_the_sweep_the_campaign_is_never_sent(result_of: Callable[[Run],
     assert result.status == "sending"
 
 
+def test_without_the_fence_a_batch_is_ended_for_somebody_else(result_of: Callable[[Run], Result]) -> None:
+    result = result_of(BROKEN[3])
+    assert result.duplicated + result.lost + result.wrong > 0, result.line()
+
+
 def test_a_new_result_takes_the_place_of_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.faults.report.PAGE", tmp_path / "docs" / "faults.md")
     old = Result("sigstop", "sqlite", 600, status="sending", lost=3)
@@ -90,6 +104,53 @@ def test_a_new_result_takes_the_place_of_the_old_one(tmp_path: Path, monkeypatch
     assert len(lines) == 1
     assert "passed" in lines[0]
     assert "2026-02-02" in lines[0]
+
+
+def test_soak_and_proofs_have_sections_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.faults.report.PAGE", tmp_path / "docs" / "faults.md")
+    whole = Result("kill9-workers", "sqlite", 600, status="sent")
+    soak = Result("soak", "mysql", 600, faults=7, status="sent", kinds={"TERM": 3, "kill -9": 4})
+    twice = Result("kill9-workers", "sqlite", 600, status="sent", duplicated=5, without="journal")
+    once = Result("kill9-workers", "mysql", 600, status="sent", without="journal")
+    write([whole, soak, twice, once], "2026-01-01", "abc")
+    # A part written later leaves the others where they are.
+    write([Result("sigstop", "sqlite", 600, status="sent")], "2026-02-02", "def")
+    text = (tmp_path / "docs" / "faults.md").read_text()
+    matrix, rest = text.split("## The soak")
+    soaked, proven = rest.split("## That the matrix can fail")
+    assert matrix.count("| kill9-workers |") == 1
+    assert "soak" not in matrix.split("## What")[0].split("|---")[1]
+    assert "### mysql, 2026-01-01 (abc): passed" in soaked
+    assert "| kill -9 | 4 |" in soaked
+    proofs = [line for line in proven.splitlines() if line.startswith("| journal |")]
+    assert ["did not fail" in line for line in sorted(proofs)] == [True, False]
+
+
+def test_what_still_runs_ends_tidily_when_the_rest_is_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    need("redis-server")
+    with tempfile.TemporaryDirectory(prefix="mcf") as directory:
+        monkeypatch.setenv("TMPDIR", directory)
+        short, long = (Job("term-workers", Form("sqlite", 200, seconds=s, deadline=600)) for s in (1, 600))
+        with closing(run_all([long, short], at_once=2)) as coming:
+            first = next(coming)
+            assert first.verdict == "passed", first.line()
+            assert len(list(Path(directory).iterdir())) == 1
+        assert list(Path(directory).iterdir()) == []
+
+
+def test_a_proof_that_fails_in_another_way_proves_nothing() -> None:
+    late = Result("kill9-workers", "sqlite", 600, status="sending", lost=9)
+    assert not PROOFS["journal"].shows(late)
+    assert PROOFS["sweep"].shows(late)
+    assert not PROOFS["fence"].shows(late)
+
+
+@pytest.mark.parametrize("argv", [["--soak", "--proof"], ["--soak", "sigstop"], ["--jobs", "0"], ["--minutes", "0"]])
+def test_what_does_not_go_together_is_wrong_usage(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 2
+    assert argv[0] in capsys.readouterr().err
 
 
 def test_a_row_that_does_not_exist_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import tempfile
 import threading
 import time
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,15 +21,16 @@ from app.models import tables
 from app.queues.broker import RedisTrouble, make_broker
 from app.queues.tickets import enqueue
 from tests.faults.daemons import MariaDB, Redis
-from tests.faults.fleet import Fleet, Seat
+from tests.faults.disks import mount
+from tests.faults.fleet import SCHEDULER, Fleet, Seat
 from tests.faults.matrix import Form, Row, Skipped
 from tests.faults.server import CountingServer
+from tests.faults.stack import CONNECTIONS, StackFleet
 from tests.faults.verdict import Result, count
 from tests.sending import NOW, add_list, add_people, add_test_server, draft
 
-#: Faults end when this share of the recipients has been answered, so that the recovery can be seen.
-CALM_AT = 0.9
 TICK_SECONDS = 2.0
+OUR_VARIABLES = {"MAILCREW_HOME", "DATABASE_URL", "REDIS_URL"}
 #: The models and the broker are global, so that campaigns are made one after another even where runs overlap.
 _preparing = threading.Lock()
 
@@ -39,16 +42,20 @@ class Arena:
         self.row, self.form, self.without = row, form, without
         self.home = Path(tempfile.mkdtemp(prefix="mcf-"))
         self.over = threading.Event()
-        self.faults = 0
+        self.kinds: Counter[str] = Counter()
+        #: What went wrong that the count cannot show.
+        self.complaints: list[str] = []
         self.last_fault = 0.0
+        #: Where the database's files are.
+        self.disk = self.home / "data"
         self.mariadb: MariaDB | None = None
         self.redis: Redis
         self.server: CountingServer
-        self.fleet: Fleet
+        self.fleet: Fleet | StackFleet
         self.settings: Settings
         self.db: Db
         self.campaign_id = 0
-        self.calm_at = time.monotonic() + form.deadline / 2
+        self.calm_at = time.monotonic() + self._faults_for
 
     # -- what faults use ---------------------------------------------------------------------------
 
@@ -60,7 +67,7 @@ class Arena:
         """Whether faults are still wanted."""
         if self.over.is_set() or time.monotonic() > self.calm_at:
             return False
-        return self.progress < CALM_AT
+        return self.progress < self.row.calm_at
 
     def wait(self, seconds: float) -> bool:
         """Let time pass; False when the run ended meanwhile."""
@@ -74,9 +81,9 @@ class Arena:
             time.sleep(0.02)
         return False
 
-    def fault(self) -> None:
-        """Note that a fault happens now."""
-        self.faults += 1
+    def fault(self, kind: str = "") -> None:
+        """Note that a fault happens now; `kind`: the row's only one when not said."""
+        self.kinds[kind or self.row.name] += 1
         self.last_fault = time.monotonic()
 
     def send_ticks(self, times: int = 1) -> None:
@@ -90,6 +97,21 @@ class Arena:
     # -- the run -----------------------------------------------------------------------------------
 
     def run(self) -> Result:
+        began, busy = time.monotonic(), _cpu_seconds()
+        result = self._run()
+        # Children count once they have ended, so this is asked after everything has.
+        result.cores = round((_cpu_seconds() - busy) / (time.monotonic() - began), 2)
+        return result
+
+    @property
+    def faults(self) -> int:
+        return self.kinds.total()
+
+    @property
+    def _faults_for(self) -> float:
+        return self.form.faults_for or self.form.deadline / 2
+
+    def _run(self) -> Result:
         with ExitStack() as stack:
             if not os.environ.get("FAULTS_KEEP"):
                 stack.callback(shutil.rmtree, self.home, ignore_errors=True)
@@ -103,7 +125,7 @@ class Arena:
             threads = [threading.Thread(target=t, daemon=True) for t in (self._keep_ticking, self._harm)]
             for thread in threads:
                 thread.start()
-            self.calm_at = time.monotonic() + self.form.deadline / 2
+            self.calm_at = time.monotonic() + self._faults_for
             self._await_end(time.monotonic() + self.form.deadline)
             ended = time.monotonic()
             self.over.set()
@@ -116,30 +138,40 @@ class Arena:
             return count(self, ended)
 
     def _prepare(self, stack: ExitStack) -> None:
-        url = f"sqlite:///{self.home / 'mailcrew.db'}"
+        self.disk.mkdir()
+        if self.row.disk:
+            stack.callback(mount(self.disk, self.row.disk))
+        url = f"sqlite:///{self.disk / 'mailcrew.db'}"
         if self.form.database == "mysql":
-            self.mariadb = MariaDB(self.home)
+            self.mariadb = MariaDB(self.home, self.disk)
             stack.callback(self.mariadb.end)
             self.mariadb.start()
             url = self.mariadb.url
-        self.redis = Redis(self.home)
-        stack.callback(self.redis.end)
-        self.redis.start()
-        names = {"MAILCREW_HOME": str(self.home), "DATABASE_URL": url, "REDIS_URL": self.redis.url}
+        names = {"MAILCREW_HOME": str(self.home), "DATABASE_URL": url}
+        if not self.row.supervised:
+            self.redis = Redis(self.home)
+            stack.callback(self.redis.end)
+            self.redis.start()
+            names["REDIS_URL"] = self.redis.url
         self.settings = read_settings(names, root=self.home)
         make_home(self.settings)
         if self.row.prepare:
             stack.callback(self.row.prepare(self))
-        self._broker = make_broker(self.redis.url)
+        self._broker = make_broker(self.settings.redis_url)
         self.db = connect(url)
         stack.callback(self.db.close)
         migrate(self.db)
         tables.bind(self.db)
-        pace = self.form.seconds * self.form.connections / self.form.recipients
+        connections = CONNECTIONS if self.row.supervised else self.form.connections
+        pace = self.form.seconds * connections / self.form.recipients
         self.server = CountingServer(pace, self.row.misdeed or (lambda _: None), self.fault)
         stack.enter_context(self.server)
         self._create_campaign()
-        self.fleet = Fleet(self.settings.logs, self._environ(names), self._seats())
+        environ = self._environ(names)
+        if self.row.supervised:
+            self.fleet = StackFleet(self.home, environ)
+        else:
+            self.fleet = Fleet(self.settings.logs, environ, self._seats())
 
     def _create_campaign(self) -> None:
         people = add_people(self.db, self.form.recipients)
@@ -151,11 +183,14 @@ class Arena:
         if self.row.servers == 2:
             add_test_server(self.server, "spare")
         self.campaign_id = draft(self.db, ["first", "second", "third"])
-        schedule_campaign(self.db, self.campaign_id, NOW, NOW)
+        now = NOW
+        if self.row.in_real_time:
+            now = (self.db.now_ms() // 60_000 + 1) * 60_000
+        schedule_campaign(self.db, self.campaign_id, now, now)
 
     def _environ(self, names: dict[str, str]) -> dict[str, str]:
         orders = {**self.row.orders(self.form), **({"without": self.without} if self.without else {})}
-        environ = {k: v for k, v in os.environ.items() if k not in names}
+        environ = {k: v for k, v in os.environ.items() if k not in OUR_VARIABLES}
         batch = max(10, min(100, self.form.recipients // 40))
         return {
             **environ, **names, "LEASE_SECONDS": "5", "SEND_BATCH_SIZE": str(batch), "FAULTS": json.dumps(orders),
@@ -166,10 +201,11 @@ class Arena:
         form, row = self.form, self.row
         sends = [Seat(f"send_{i:02}", "send", form.connections // form.workers) for i in range(form.workers)]
         expands = [Seat(f"expand_{i:02}", "expand", 1) for i in range(row.expanders)]
-        return sends + expands + [Seat(f"periodic_{i:02}", "periodic", 1) for i in range(row.tickers)]
+        ticks = [Seat(f"periodic_{i:02}", "periodic", 1) for i in range(row.tickers)]
+        return sends + expands + ticks + [Seat(f"scheduler_{i:02}", SCHEDULER, 1) for i in range(row.schedulers)]
 
     def _keep_ticking(self) -> None:
-        while not self.over.is_set():
+        while not self.over.is_set() and not self.row.in_real_time:
             self.send_ticks()
             self.over.wait(TICK_SECONDS)
 
@@ -201,8 +237,13 @@ class Arena:
 
     def _injected_last(self) -> float:
         found = self.injected()
-        self.faults += len(found)
+        self.kinds.update(kind for kind, _ in found)
         return max((float(at) for _, at in found), default=0.0)
+
+
+def _cpu_seconds() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def run_row(row: Row, form: Form, *, without: str | None = None) -> Result:

@@ -44,6 +44,9 @@ class Daemon:
             self._process.send_signal(number)
             self._process.wait(60)
 
+    def has_ended(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
+
     def freeze(self) -> None:
         assert self._process
         self._process.send_signal(signal.SIGSTOP)
@@ -74,14 +77,17 @@ class Redis(Daemon):
 class MariaDB(Daemon):
     """On a socket of its own, with one empty database; durable at every commit."""
 
-    def __init__(self, directory: Path) -> None:
-        data, self.socket = directory / "mysql", directory / "mysql.sock"
+    def __init__(self, directory: Path, disk: Path) -> None:
+        """Sockets and logs in `directory`, everything that grows on `disk`."""
+        data, temporary, self.socket = disk / "mysql", disk / "tmp", directory / "mysql.sock"
+        # Of its own: a MariaDB that starts deletes what others of its kind keep in /tmp.
+        temporary.mkdir()
         user = ["--user=root"] if os.getuid() == 0 else []
         small = ["--innodb-log-file-size=32M", "--innodb-buffer-pool-size=256M"]
         subprocess.run(
             [
                 program("mariadb-install-db"), "--no-defaults", f"--datadir={data}", "--skip-test-db",
-                "--auth-root-authentication-method=normal", small[0], *user,
+                "--auth-root-authentication-method=normal", f"--tmpdir={temporary}", small[0], *user,
             ],
             check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
@@ -90,7 +96,7 @@ class MariaDB(Daemon):
             [
                 program("mariadbd"), "--no-defaults", f"--datadir={data}", f"--socket={self.socket}",
                 "--skip-networking", f"--pid-file={directory / 'mysql.pid'}", "--character-set-server=utf8mb4",
-                "--innodb-flush-log-at-trx-commit=1", "--max-connections=200", *small, *user,
+                f"--tmpdir={temporary}", "--innodb-flush-log-at-trx-commit=1", "--max-connections=200", *small, *user,
             ],
             lambda: self.ask("SELECT 1"),
             directory / "mysql.log",

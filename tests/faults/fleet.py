@@ -15,6 +15,8 @@ from pathlib import Path
 from app.config import ROOT
 
 MODULES = "tests.faults.inject,actors.campaigns,actors.periodic"
+#: What stands in a seat's `queues` when it is no worker.
+SCHEDULER = "scheduler"
 
 
 @dataclass
@@ -27,6 +29,15 @@ class Seat:
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     stopped_until: float = 0.0
+
+    @property
+    def command(self) -> list[str]:
+        if self.queues == SCHEDULER:
+            return [str(ROOT / "bin/scheduler")]
+        return [
+            str(ROOT / "bin/worker"), "--queues", self.queues, "--name", self.name,
+            "--threads", str(self.threads), "--sleep", "0.5", "--modules", MODULES,
+        ]  # fmt: skip
 
 
 class Fleet:
@@ -86,12 +97,8 @@ class Fleet:
                 self._tell(seat, signal.SIGCONT)
 
     def _start(self, seat: Seat) -> None:
-        command = [
-            str(ROOT / "bin/worker"), "--queues", seat.queues, "--name", seat.name,
-            "--threads", str(seat.threads), "--sleep", "0.5", "--modules", MODULES,
-        ]  # fmt: skip
         with (self._logs / f"{seat.name}.err").open("ab") as log:
-            seat.process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environ, cwd=ROOT)
+            seat.process = subprocess.Popen(seat.command, stdout=log, stderr=log, env=self._environ, cwd=ROOT)
         seat.started, seat.stopped_until = time.monotonic(), 0.0
 
     def _watch(self) -> None:

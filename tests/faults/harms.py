@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import sqlite3
-import subprocess
-from collections.abc import Callable
+import time
 from typing import TYPE_CHECKING
 
 import pymysql
@@ -14,7 +13,9 @@ import redis
 
 from app.queues.broker import RedisTrouble, make_broker
 from app.queues.tickets import enqueue
-from tests.faults.matrix import Form, Row, Skipped
+from tests.faults.fleet import SCHEDULER
+from tests.faults.matrix import Form, Row
+from tests.faults.stack import StackFleet
 
 if TYPE_CHECKING:
     from tests.faults.arena import Arena
@@ -23,12 +24,12 @@ WORKERS = ("send", "expand")
 
 
 def at_gap(gap: str, says: str, each: str) -> Row:
-    """A row whose workers kill themselves in one gap: about 20 times in 20,000 mails, 5 in a short run."""
+    """A row whose workers kill themselves in one gap: about 30 times in 20,000 mails, 5 in a short run."""
 
     def orders(form: Form) -> dict[str, object]:
         batches = form.recipients / max(10, min(100, form.recipients // 40))
         calls = form.recipients if each == "mail" else batches
-        return {"kill": {gap: min(0.2, max(5, form.recipients / 1000) / calls)}}
+        return {"kill": {gap: min(0.2, max(5, form.recipients / 600) / calls)}}
 
     return Row(f"kill-at-gap:{gap}", f"SIGKILL {says}", orders=orders)
 
@@ -50,7 +51,7 @@ def stop_at_gap(gap: str, says: str) -> Row:
 def _tell_workers(arena: Arena, number: signal.Signals, *queues: str, between: tuple[float, float]) -> None:
     while arena.wait(random.uniform(*between)) and arena.going():
         if arena.fleet.hit(number, *queues):
-            arena.fault()
+            arena.fault(number.name)
 
 
 def kill_workers(arena: Arena) -> None:
@@ -63,6 +64,29 @@ def term_workers(arena: Arena) -> None:
 
 def kill_expanders(arena: Arena) -> None:
     _tell_workers(arena, signal.SIGKILL, "expand", between=(0.3, 1))
+
+
+def kill_schedulers(arena: Arena) -> None:
+    while arena.wait(random.uniform(1, 5)) and arena.going():
+        if arena.fleet.hit(signal.SIGKILL, SCHEDULER):
+            arena.fault("scheduler killed")
+
+
+def doubled_schedulers(arena: Arena) -> None:
+    """The fault is the second scheduler itself: each full minute that both of them tick."""
+    while not arena.over.wait(60 - time.time() % 60):
+        arena.fault("minute ticked twice")
+        arena.wait(1)
+
+
+def kill_supervisord(arena: Arena) -> None:
+    """Three times: started again when its orphans have gone, at once, and while they are still ending."""
+    assert isinstance(arena.fleet, StackFleet)
+    for progress, patience in ((0.15, 60.0), (0.4, 0.0), (0.65, 1.5)):
+        if not arena.wait_for(progress):
+            return
+        arena.fault("supervisord killed")
+        arena.complaints += arena.fleet.replace_supervisord(patience)
 
 
 def stop_workers(arena: Arena) -> None:
@@ -100,7 +124,7 @@ def database_away(arena: Arena) -> None:
 
 
 def _hold_the_write_lock(arena: Arena, seconds: float) -> None:
-    connection = sqlite3.connect(arena.home / "mailcrew.db", timeout=30, isolation_level=None)
+    connection = sqlite3.connect(arena.disk / "mailcrew.db", timeout=30, isolation_level=None)
     connection.execute("BEGIN EXCLUSIVE")
     arena.wait(seconds)
     connection.execute("ROLLBACK")
@@ -139,7 +163,7 @@ def restart_redis(arena: Arena) -> None:
 def redis_down(arena: Arena) -> None:
     if arena.wait_for(0.3):
         arena.redis.end(signal.SIGKILL)
-        arena.wait(30 if arena.form.recipients >= 10_000 else 6)
+        arena.wait(30 if not arena.form.is_short else 6)
         arena.redis.start()
         arena.fault()
 
@@ -157,27 +181,12 @@ def freeze_redis(arena: Arena) -> None:
     for progress in (0.2, 0.6):
         if arena.wait_for(progress):
             arena.redis.freeze()
-            arena.wait(12 if arena.form.recipients >= 10_000 else 4)
+            arena.wait(12 if not arena.form.is_short else 4)
             arena.redis.thaw()
             arena.fault()
 
 
 # -- machine ---------------------------------------------------------------------------------------
-
-
-def small_disk(arena: Arena) -> Callable[[], object]:
-    """Put the journals on a disk with room for one worker's; undone by what is returned."""
-    where = str(arena.settings.journals)
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "none", where], capture_output=True, text=True)
-    if done.returncode:
-        raise Skipped(f"a small disk cannot be mounted here: {done.stderr.strip()}")
-    return lambda: subprocess.run(["umount", "-l", where], check=True)
-
-
-def grow_disk(arena: Arena) -> None:
-    if arena.wait_for(0.4):
-        subprocess.run(["mount", "-o", "remount,size=64m", str(arena.settings.journals)], check=True)
-        arena.fault()
 
 
 def _jump(arena: Arena, seconds: int) -> None:

@@ -43,7 +43,11 @@ def hit(probability: float) -> bool:
 
 
 def put(owner: Any, name: str, value: Any) -> None:
-    """Wrap from outside: modules and classes do not export what they import, nor expect a change."""
+    """Wrap from outside: modules and classes do not export what they import, nor expect a change.
+
+    Raises AttributeError when there is no such name any more: a fault that changes nothing shows nothing.
+    """
+    getattr(owner, name)
     setattr(owner, name, value)
 
 
@@ -67,14 +71,14 @@ def end_here(gap: str) -> None:
 
 def shorten() -> None:
     """Waits that are minutes in life become seconds, so that a row ends."""
-    servers.COOLDOWN_MS = 500
-    retry.BACKOFF = (1, 1, 2, 2, 2, 2, 2, 2)
-    expansion.LEASE_MS = 5_000
+    put(servers, "COOLDOWN_MS", 500)
+    put(retry, "BACKOFF", (1, 1, 2, 2, 2, 2, 2, 2))
+    put(expansion, "LEASE_MS", 5_000)
     put(sweep, "EXPANSION_LEASE_MS", 5_000)
-    expansion.RETRY_MS = 1_000
+    put(expansion, "RETRY_MS", 1_000)
     if "quick_retries" in ORDERS:
         # So quick that a batch is leased again before its outcomes are written for the second time.
-        retry.BACKOFF = (0.05,) * 8  # type: ignore[assignment]
+        put(retry, "BACKOFF", (0.05,) * 8)
         put(recording, "DATABASE_RETRY_SECONDS", 0.2)
     if "timeouts" in ORDERS:
         seconds = float(ORDERS["timeouts"])
@@ -179,7 +183,8 @@ def without(safeguard: str) -> None:
 
         def unfenced(self: Db, sql: str, *params: Any) -> int:
             if sql.startswith("UPDATE batches SET state = CASE WHEN pending"):
-                sql = sql.replace("AND token = ? AND state = ?", "AND ? <> '' AND ? <> ''")
+                fenced, sql = sql, sql.replace("AND token = ? AND state = ?", "AND ? <> '' AND ? <> ''")
+                assert sql != fenced, "the fence does not look as it did"
             return run(self, sql, *params)
 
         put(Db, "run", unfenced)

@@ -22,10 +22,16 @@ class Form:
 
     database: str
     recipients: int = 20_000
-    seconds: float = 18.0
-    deadline: float = 150.0
+    seconds: float = 60.0
+    deadline: float = 300.0
     workers: int = 4
     connections: int = 16
+    #: Seconds after which no more faults are made; None: half of the deadline.
+    faults_for: float | None = None
+
+    @property
+    def is_short(self) -> bool:
+        return self.recipients < 10_000
 
 
 def _no_orders(_form: Form) -> dict[str, Any]:
@@ -36,7 +42,10 @@ def _no_orders(_form: Form) -> dict[str, Any]:
 class Row:
     """`harm` runs beside the campaign; `misdeed` is asked by the SMTP server; `orders` go to the workers.
 
-    `doubt_per_injection`: recipients that one injected fault may leave unknown, apart from killed workers.
+    `schedulers`: real ones; the campaign is due at the next full minute then, and nobody else ticks.
+    `supervised`: the stack as shipped under a real supervisord, with its own Redis and scheduler.
+    `disk`: size of a disk of its own for the database (as mount takes it). Faults end when the share
+    `calm_at` of the recipients has been answered, so that the recovery can be seen.
     """
 
     name: str
@@ -50,3 +59,12 @@ class Row:
     expanders: int = 1
     tickers: int = 1
     servers: int = 1
+    schedulers: int = 0
+    supervised: bool = False
+    disk: str = ""
+    calm_at: float = 0.9
+
+    @property
+    def in_real_time(self) -> bool:
+        """Whether real schedulers tick, at real minutes."""
+        return self.supervised or self.schedulers > 0

@@ -35,8 +35,8 @@ def after_dot(event: Event) -> Fault | None:
 
 
 def refuse(kind: str, probability: float) -> Callable[[Event], Fault | None]:
-    """Refuse with one of the texts of this kind: 421 at any step, 55x where it is about the recipient."""
-    verbs = ("RCPT", "DOT") if kind == "55" else ("MAIL", "RCPT", "DATA", "DOT")
+    """Refuse with one of the texts of this kind, at any step of a mail."""
+    verbs = ("MAIL", "RCPT", "DATA", "DOT")
 
     def misdeed(event: Event) -> Fault | None:
         if not _hit(event, probability / len(verbs), *verbs):
@@ -47,7 +47,7 @@ def refuse(kind: str, probability: float) -> Callable[[Event], Fault | None]:
 
 
 def defer_some(event: Event) -> Fault | None:
-    return Fault(reply="451 4.7.1 greylisted") if _hit(event, 0.2, "RCPT") else None
+    return Fault(reply="451 4.7.1 greylisted") if _hit(event, 0.4, "RCPT") else None
 
 
 def never_answer(event: Event) -> Fault | None:
@@ -57,7 +57,7 @@ def never_answer(event: Event) -> Fault | None:
 
 
 def read_slowly(event: Event) -> Fault | None:
-    return Fault(slow=0.005, fast_after=100) if _hit(event, 0.02, "CONTENT") else None
+    return Fault(slow=1.0, fast_after=10) if _hit(event, 0.002, "CONTENT") else None
 
 
 def everything(event: Event) -> Fault | None:

@@ -8,11 +8,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from app.config import ROOT
+from tests.faults.proof import PROOFS, Proof
 from tests.faults.rows import ROWS
+from tests.faults.soak import SOAK
 from tests.faults.verdict import Result, seconds
 
 PAGE = ROOT / "docs" / "faults.md"
 _BEGIN, _END = "<!-- results", "-->"
+NOT_YET = "\nNot yet run.\n"
 
 _HEAD = """# The fault matrix
 
@@ -56,40 +59,84 @@ actors (`tests/faults/inject.py`); the product has no switch for them.
 ## Repeat it
 
 ```
-bin/faults                                   every row on both databases, 20,000 recipients; up to a minute each
+bin/faults --jobs 3 --write                  every row on both databases, 20,000 recipients, three at a time
 bin/faults kill9-workers --database sqlite   one row
 bin/faults --list                            what there is
-bin/faults --recipients 1000 --seconds 4     the short form
-bin/faults --write ROW …                     the same, and put the results into this page
+bin/faults --recipients 1000 --seconds 4     a short form
+bin/faults --write ROW …                     put the results into this page
+bin/faults --proof --jobs 2 --write          that each safeguard is needed
+bin/faults --soak --jobs 2 --write           the soak, 20 minutes of faults
 ```
+"""
 
+
+_SOAK_HEAD = """
+## The soak
+
+One campaign, and for the whole time a fault of a random kind every 1–4 seconds; the server is as slow as it takes to
+last that long. Only the recovery at the end is without faults.
+"""
+
+_PROOF_HEAD = """
 ## That the matrix can fail
 
-`bin/faults --without journal|lock|fence|sweep ROW` breaks one safeguard of the workers; the row must fail then.
-`tests/test_faults_short.py` checks that it does without journal, lock and sweep:
+`bin/faults --proof` breaks one safeguard after the other, from outside (`tests/faults/inject.py`), and
+runs the row that shows it, up to three times, because the faults come at random. Each must fail.
 
-| without | row | what happens |
-|---|---|---|
-| journal | `kill9-workers` | mails that were sent count as untried and go out twice |
-| lock | `stop-at-gap:before-journal` | the batch of a stopped worker is given away; it wakes up and sends it too |
-| fence | `db-answers-lost` | an outcome written twice ends the lease of another worker |
-| sweep | `kill9-workers` | the batches of dead workers stay leased, and the campaign is never sent |
+| without | row | database | of | lost | twice | wrong | campaign | what happens | verdict | run |
+|---|---|---|--:|--:|--:|--:|---|---|---|---|
 """
 
 
 def write(results: Iterable[Result], date: str, commit: str = "") -> None:
-    """Put results into the page, in the place of older ones of the same row and database."""
-    kept = {(old["row"], old["database"]): old for old in read()}
+    """Put results into the page, in the place of older ones of the same row, database and missing safeguard."""
+    kept = {_key(old): old for old in read()}
     for result in results:
         new = {**result.fields(), "date": date, "commit": commit or _commit()}
-        kept[result.row, result.database] = new
-    order = {name: place for place, name in enumerate(ROWS)}
-    rows = sorted((r for r in kept.values() if r["row"] in order), key=lambda r: (order[r["row"]], r["database"]))
+        kept[_key(new)] = new
+    order = {name: place for place, name in enumerate([*ROWS, SOAK])}
+    known = (row for row in kept.values() if row["row"] in order)
+    rows = sorted(known, key=lambda r: (r.get("without", ""), order[r["row"]], r["database"]))
     stored = "\n".join(json.dumps(row) for row in rows)
     said = "\n".join(f"- `{row.name}`: {row.says}" for row in ROWS.values())
-    table = "\n".join(_line(row) for row in rows)
+    matrix = [row for row in rows if row["row"] in ROWS and not row.get("without")]
+    table = "\n".join(_line(row) for row in matrix)
+    soaks = "".join(_soak(row) for row in rows if row["row"] == SOAK)
+    proofs = "".join(_proof(row, proof) for name, proof in PROOFS.items() for row in rows if row.get("without") == name)
+    text = f"{_HEAD}{table}\n{_notes(matrix)}{_SOAK_HEAD}{soaks or NOT_YET}{_PROOF_HEAD}{proofs}"
     PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(f"{_HEAD}{table}\n{_notes(rows)}{_TAIL.format(rows=said)}\n{_BEGIN}\n{stored}\n{_END}\n")
+    # At once or not at all: an interrupted run must not leave half a page.
+    new_page = PAGE.with_suffix(".new")
+    new_page.write_text(f"{text}{_TAIL.format(rows=said)}\n{_BEGIN}\n{stored}\n{_END}\n")
+    new_page.replace(PAGE)
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return row["row"], row["database"], row.get("without", "")
+
+
+def _soak(row: Mapping[str, Any]) -> str:
+    """A dated section of its own."""
+    kinds = "\n".join(f"| {kind} | {times:,} |" for kind, times in sorted(row["kinds"].items()))
+    doubts = "".join(
+        f"- {times:,} unknown: {reason or 'no reason'}\n" for reason, times in sorted(row["doubts"].items())
+    )
+    return (
+        f"\n### {row['database']}, {row['date']} ({row['commit']}): {row['verdict']}\n\n"
+        f"{row['recipients']:,} recipients, {row['faults']:,} faults, {row['kills']} workers dead of SIGKILL: "
+        f"lost {row['lost']}, duplicated {row['duplicated']}, unknown {row['unknown']} (at most {row['bound']}), "
+        f"wrong {row['wrong']}; `{row['status']}` {seconds(row['done'])} after the last fault.\n\n"
+        f"{doubts}\n| fault | times |\n|---|--:|\n{kinds}\n"
+    )
+
+
+def _proof(row: Mapping[str, Any], proof: Proof) -> str:
+    shown = "failed, as it must" if proof.shows(Result.of(row)) else "**did not fail**"
+    return (
+        f"| {row['without']} | {row['row']} | {row['database']} | {row['recipients']:,} | {row['lost']} | "
+        f"{row['duplicated']} | {row['wrong']} | {row['status']} | {proof.happens} | {shown} | "
+        f"{row['date']}, {row['commit']} |\n"
+    )
 
 
 def read() -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tests.faults import harms, misdeeds
+from tests.faults import disks, harms, misdeeds
 from tests.faults.harms import at_gap, stop_at_gap
 from tests.faults.matrix import Form, Row
 
@@ -33,6 +33,19 @@ def _workers() -> Iterator[Row]:
     yield Row("tick-doubled", doubled, harm=harms.double_ticks, tickers=2, expanders=2)
 
 
+def _supervision() -> Iterator[Row]:
+    due = "the campaign is due at the next full minute, and only real schedulers tick"
+    killed = f"SIGKILL to the scheduler every 1–5 s; {due}"
+    yield Row("scheduler-killed", killed, harm=harms.kill_schedulers, schedulers=1)
+    doubled = f"two schedulers and two periodic workers at once; {due}"
+    yield Row("scheduler-doubled", doubled, harm=harms.doubled_schedulers, schedulers=2, tickers=2)
+    stack = (
+        "the stack as shipped; SIGKILL to supervisord at 15, 40 and 65 %, and started again by supervisor-manager: "
+        "when its workers have ended by themselves, at once, and while they are ending"
+    )
+    yield Row("supervisord-killed", stack, harm=harms.kill_supervisord, supervised=True)
+
+
 def _slow_expansion(_form: Form) -> dict[str, Any]:
     return {"slow_expansion": 0.2, "kill": {"before-expansion-step": 0.1, "after-expansion-step": 0.1}}
 
@@ -44,9 +57,14 @@ def _database() -> Iterator[Row]:
     yield Row("db-restart", again, harm=harms.restart_database, databases=("mysql",))
     killed = "MariaDB's KILL for every connection, each 1–2 s"
     yield Row("db-connections-killed", killed, harm=harms.kill_connections, databases=("mysql",))
-    yield Row("deadlocks", "error 1213 or 1205 on one write in 10", orders=lambda _: {"deadlock": 0.1})
-    lost = "one commit in 10 succeeds and its answer is lost; one mail in 5 is deferred, and tried again at once"
-    yield Row("db-answers-lost", lost, misdeed=misdeeds.defer_some, orders=_lost_answers)
+    dead = "error 1213 or 1205 on one write in 10; batches of 25"
+    yield Row("deadlocks", dead, orders=lambda _: {"deadlock": 0.1}, environ={"SEND_BATCH_SIZE": "25"})
+    lost = (
+        "one commit in 10 succeeds and its answer is lost; two mails in 5 are deferred, and tried again at once; "
+        "batches of 20"
+    )
+    patient = {"SEND_BATCH_SIZE": "20", "SEND_MAX_ATTEMPTS": "100"}
+    yield Row("db-answers-lost", lost, misdeed=misdeeds.defer_some, orders=_lost_answers, environ=patient)
 
 
 def _lost_answers(_form: Form) -> dict[str, Any]:
@@ -69,17 +87,28 @@ def _smtp() -> Iterator[Row]:
     )
     yield Row("smtp-drop-in-body", f"{hangs_up} in the middle of a content, 1 %", misdeed=misdeeds.in_body)
     yield Row("smtp-drop-after-dot", f"{hangs_up} after the dot, 1 %; half are accepted", misdeed=misdeeds.after_dot)
-    yield Row("smtp-421", "421 and the end of the session, at any step, 1 %", misdeed=misdeeds.refuse("421", 0.01))
-    yield Row("smtp-45x", "451 or 452 at MAIL, RCPT, DATA or the dot, 2 %", misdeed=misdeeds.refuse("45", 0.02))
-    yield Row("smtp-55x", "550 or 552 at RCPT or the dot, 2 %", misdeed=misdeeds.refuse("55", 0.02))
+    at = "at MAIL, RCPT, DATA or the dot"
+    yield Row("smtp-421", f"421 and the end of the session, {at}, 1 %", misdeed=misdeeds.refuse("421", 0.01))
+    yield Row("smtp-45x", f"451 or 452 {at}, 2 %", misdeed=misdeeds.refuse("45", 0.02))
+    yield Row("smtp-55x", f"550 or 552 {at}, 2 %", misdeed=misdeeds.refuse("55", 0.02))
     silent = "silence at any step, 0.3 %; the timeouts are 2 s"
     yield Row("smtp-never-answers", silent, misdeed=misdeeds.never_answer, orders=lambda _: {"timeouts": 2})
-    yield Row("smtp-reads-slowly", "a content read byte by byte for 0.5 s, 2 %", misdeed=misdeeds.read_slowly)
+    yield Row("smtp-reads-slowly", "a content read at one byte a second for 10 s, 0.2 %", misdeed=misdeeds.read_slowly)
 
 
 def _machine() -> Iterator[Row]:
     full = "no room for the journals of most workers; given back at 40 %"
-    yield Row("disk-full-journal", full, prepare=harms.small_disk, harm=harms.grow_disk)
+    yield Row("disk-full-journal", full, prepare=disks.journals_disk, harm=disks.grow_journals_disk)
+    logs = "no room for the workers' logs from 20 to 60 %; one of them ended by SIGTERM every 3 s meanwhile"
+    yield Row("disk-full-logs", logs, prepare=disks.logs_disk, harm=disks.fill_logs)
+    data = (
+        "no room for the database's files for 10 s, at 5, 25 and 70 %; the lists are expanded slowly meanwhile; "
+        "a MariaDB that aborts is started again"
+    )
+    yield Row(
+        "disk-full-database", data, harm=disks.fill_database_disk, disk="400m",
+        orders=lambda _: {"slow_expansion": 1.0},
+    )  # fmt: skip
     clock = "the wall clock of the workers jumps 1 h"
     yield Row("clock-forward", f"{clock} ahead at 30 %", harm=harms.clock_forward, orders=lambda _: {"clock": True})
     yield Row("clock-back", f"{clock} back at 30 %", harm=harms.clock_back, orders=lambda _: {"clock": True})
@@ -88,5 +117,5 @@ def _machine() -> Iterator[Row]:
 
 
 ROWS: dict[str, Row] = {
-    row.name: row for kind in (_workers, _database, _redis, _smtp, _machine) for row in kind()
+    row.name: row for kind in (_workers, _supervision, _database, _redis, _smtp, _machine) for row in kind()
 }  # fmt: skip

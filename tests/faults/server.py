@@ -15,9 +15,9 @@ from tests.smtp_server import SmtpServer
 class CountingServer(SmtpServer):
     """`pace`: seconds before each final reply. `misdeed(event)` may spoil a step until `calm` is set."""
 
-    def __init__(self, pace: float, misdeed: Callable[[Event], Fault | None], on_fault: Callable[[], None]) -> None:
+    def __init__(self, pace: float, misdeed: Callable[[Event], Fault | None], on_fault: Callable[[str], None]) -> None:
         super().__init__(plan=self._decide)
-        self._pace, self._misdeed, self._on_fault = pace, misdeed, on_fault
+        self.pace, self._misdeed, self._on_fault = pace, misdeed, on_fault
         self.calm = threading.Event()
         self.accepted: Counter[str] = Counter()
         self.accepted_at: list[float] = []
@@ -41,11 +41,11 @@ class CountingServer(SmtpServer):
         if fault:
             self._note(event, fault)
         if event.verb == "DOT":
-            return replace(fault or Fault(), delay=self._pace + (fault.delay if fault else 0))
+            return replace(fault or Fault(), delay=self.pace + (fault.delay if fault else 0))
         return fault
 
     def _note(self, event: Event, fault: Fault) -> None:
-        self._on_fault()
+        self._on_fault("SMTP " + (fault.reply[:3] if fault.reply else "trouble"))
         with self._lock:
             self.misdeeds += 1
             if fault.after_bytes is not None or (event.verb == "DOT" and (fault.silent or fault.drop == "before")):

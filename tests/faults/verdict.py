@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,10 +35,23 @@ class Result:
     resumed: float | None = None
     done: float | None = None
     reason: str = ""
+    #: The safeguard that was taken away.
+    without: str = ""
+    #: Cores that the run kept busy on average: all runs side by side must stay below what there is.
+    cores: float = 0.0
+    #: How many faults of each kind there were.
+    kinds: dict[str, int] = field(default_factory=dict)
+    #: How many recipients became unknown for each reason.
+    doubts: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def skipped(cls, row: Row, form: Form, reason: str) -> Result:
         return cls(row.name, form.database, form.recipients, status="skipped", reason=reason)
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Result:
+        """From what `fields` gave, and whatever was added to it."""
+        return cls(**{name: value for name, value in stored.items() if name in cls.__dataclass_fields__})
 
     @property
     def verdict(self) -> str:
@@ -50,13 +65,14 @@ class Result:
 
     def line(self) -> str:
         """For people."""
+        row = f"{self.row} without {self.without}" if self.without else self.row
         if self.status == "skipped":
-            return f"{self.row:28} {self.database:7} skipped: {self.reason}"
+            return f"{row:28} {self.database:7} skipped: {self.reason}"
         return (
-            f"{self.row:28} {self.database:7} {self.verdict}: {self.status}, {self.faults} faults, {self.kills} kills, "
+            f"{row:28} {self.database:7} {self.verdict}: {self.status}, {self.faults} faults, {self.kills} kills, "
             f"lost {self.lost}, duplicated {self.duplicated}, unknown {self.unknown} (at most {self.bound}), "
-            f"wrong {self.wrong}, next mail after {seconds(self.resumed)}, done after {seconds(self.done)}"
-            f"{'; ' + self.reason if self.reason else ''}"
+            f"wrong {self.wrong}, next mail after {seconds(self.resumed)}, done after {seconds(self.done)}, "
+            f"{self.cores:.2f} cores{'; ' + self.reason if self.reason else ''}"
         )
 
 
@@ -87,8 +103,17 @@ def count(arena: Arena, ended: float) -> Result:
     failed = {email for email, state in believed.items() if state == "failed"}
     result.wrong = len(failed - server.refused) + len(failed & accepted.keys()) + states.count("skipped")
     result.wrong += len(accepted.keys() - everyone) + _miscounted(arena, states)
-    result.violations = len(server.violations)
-    result.reason = "; ".join(server.violations[:2])
+    result.violations = len(server.violations) + len(arena.complaints)
+    result.reason = "; ".join([*arena.complaints, *server.violations][:3])
+    result.without, result.kinds = arena.without or "", dict(arena.kinds)
+    result.doubts = dict(
+        Counter(
+            str(reason)[:60]
+            for (reason,) in arena.db.rows(
+                "SELECT reason FROM recipients WHERE campaign_id = ? AND state = 'unknown'", arena.campaign_id
+            )
+        )
+    )
     result.faults, result.kills, result.restarts = arena.faults, fleet.killed, fleet.restarts
     result.bound = server.cut_after_dot + fleet.threads_killed
     if arena.last_fault:
