@@ -1,27 +1,41 @@
-"""Actors of campaigns: expand one, send what is ready. Thin: load, call, done."""
+"""Actors of campaigns: expand one, send what is ready. Thin: load, call, done.
+
+A worker of the queue `campaign_18` sends for campaign 18 only, and leaves when that is not to have
+workers of its own any more.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import dramatiq
-from dramatiq.middleware import Middleware
+from dramatiq.middleware import CurrentMessage, Middleware
 
 from actors.broker import broker
 from actors.database import database, put_off
+from actors.serving import tell_what_is_served
+from app.campaigns.boosts import campaign_of, forget_ended, is_boosted, queue_of
 from app.campaigns.expand_task import expand_campaign
 from app.campaigns.housekeeping import Housekeeper, ready_batches
 from app.campaigns.service import SendService
 from app.config import settings
-from app.queues.tickets import enqueue, top_up
+from app.db import Db
+from app.errors import MailcrewError
+from app.events import warn
+from app.queues.tickets import discard, enqueue, top_up
+from app.scaling.own_slot import leave_own_slot
 from app.workers.heartbeat import threads_serving
 from app.workers.stopping import in_hand, stop_requested
+from app.workers.trouble import troubles
 
 #: Neither has a TimeLimit (it raises at any bytecode, also between a 250 and its record) nor
 #: retries: the database knows what is left to do, and the sweep asks again.
 NO_LIMITS: dict[str, Any] = {"max_retries": 0, "time_limit": float("inf")}
-QUEUES = frozenset({"expand", "send"})
+SEND = "send"
+QUEUES = frozenset({"expand", SEND})
 
 
 @dramatiq.actor(queue_name="expand", **NO_LIMITS)
@@ -31,12 +45,14 @@ def expand(campaign_id: int) -> None:
         expand_campaign(database(), settings(), campaign_id, stop_requested, _top_up)
 
 
-@dramatiq.actor(queue_name="send", **NO_LIMITS)
+@dramatiq.actor(queue_name=SEND, **NO_LIMITS)
 def send() -> None:
-    """A ticket: there is work in `send`."""
+    """A ticket: there is work, in its queue `campaign_<id>` of that campaign, in `send` of any."""
+    message = CurrentMessage.get_current_message()
+    queue = message.queue_name if message else SEND
     with put_off("sending"):
-        if sender.service().work() and not stop_requested.is_set():
-            enqueue(broker, "send", "send")
+        if sender.service().work(only=campaign_of(queue)) and not stop_requested.is_set():
+            enqueue(broker, queue, "send")
 
 
 class Sender:
@@ -76,16 +92,22 @@ class Campaigns(Middleware):
         self._housekeeper: Housekeeper | None = None
 
     def after_worker_boot(self, _broker: Any, worker: Any) -> None:
-        if QUEUES.isdisjoint(worker.queues):
+        tell_what_is_served(worker.queues)
+        own = own_campaign(worker.queues)
+        if own is None and QUEUES.isdisjoint(worker.queues):
             return
         sender.threads = worker.threads
-        in_hand.campaign = sender.campaign
+        in_hand.campaign = sender.campaign if own is None else lambda: own
+        queue = SEND if own is None else queue_of(own)
         self._housekeeper = Housekeeper(
             database, settings(),
-            top_up=lambda wanted: top_up(broker, "send", "send", wanted),
-            capacity=_capacity,
+            top_up=lambda wanted: top_up(broker, queue, "send", wanted),
+            capacity=lambda: _capacity(queue),
             restart_expansion=lambda campaign_id: enqueue(broker, "expand", "expand", [campaign_id]),
             close_idle=sender.close_idle,
+            tell=partial(troubles.tell, "housekeeping"),
+            only=own,
+            look_after=(lambda _: None) if own is None else partial(_leave_when_over, own),
         )  # fmt: skip
         self._housekeeper.start()
 
@@ -95,15 +117,36 @@ class Campaigns(Middleware):
         sender.close()
 
 
-def _capacity() -> int:
+def own_campaign(queues: Sequence[str]) -> int | None:
+    """The campaign that a worker of these queues serves alone; None when it serves `send`, or none."""
+    return None if SEND in queues else next(filter(None, map(campaign_of, queues)), None)
+
+
+def _leave_when_over(campaign_id: int, db: Db) -> None:
+    """Leave for good when the campaign is not to have workers of its own any more.
+
+    One that no supervisord started was wanted by whoever started it, and stays.
+    """
+    if stop_requested.is_set() or is_boosted(db, campaign_id):
+        return
+    forget_ended(db)
+    try:
+        if leave_own_slot(settings()):
+            # Nobody serves them any more, and the next boost issues its own.
+            discard(broker, queue_of(campaign_id))
+    except MailcrewError as error:
+        warn("the boost is over, but supervisord does not stop this worker; trying again", reason=str(error))
+
+
+def _capacity(queue: str) -> int:
     # As many may wait as can be in hand: at most twice the threads in all.
-    return threads_serving(broker.client, "send")
+    return threads_serving(broker.client, queue)
 
 
 def _top_up() -> None:
-    ready = ready_batches(database(), database().now_ms(), _capacity())
+    ready = ready_batches(database(), database().now_ms(), _capacity(SEND))
     if ready:
-        top_up(broker, "send", "send", ready)
+        top_up(broker, SEND, "send", ready)
 
 
 broker.add_middleware(Campaigns())

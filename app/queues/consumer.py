@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from typing import Any
+from uuid import uuid4
 
 import redis
 from dramatiq import Message
-from dramatiq.common import current_millis, dq_name
+from dramatiq.common import current_millis, dq_name, q_name
 
 from app.queues import keys
 from app.queues.dead_letters import read_message, with_reason
@@ -63,6 +64,18 @@ class Consumer:
             keys.waiting(message.queue_name), keys.messages(message.queue_name),
         ]  # fmt: skip
         return bool(run_script(self._client, "ripen", where, [id_, message.encode()]))
+
+    def retry(self, queue: str, id_: str, message: Message[Any], delay: int) -> bool:
+        """Enqueue a message again in `delay` ms and let go of it, in one step; False when it is not in hand."""
+        delayed = dq_name(q_name(queue))
+        again = message.copy(
+            queue_name=delayed, options={"redis_message_id": str(uuid4()), "eta": current_millis() + delay}
+        )
+        where = [
+            keys.acks(self.name, queue), keys.messages(queue),
+            keys.waiting(delayed), keys.messages(delayed),
+        ]  # fmt: skip
+        return bool(run_script(self._client, "retry", where, [id_, again.options["redis_message_id"], again.encode()]))
 
     def bury_unreadable(self, queue: str, known: Collection[str]) -> int:
         """Bury what was fetched and is no message; how many. `known` are those that were read."""

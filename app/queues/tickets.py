@@ -36,3 +36,8 @@ def top_up(broker: RedisBroker, queue: str, actor: str, wanted: int) -> int:
     for _ in range(missing):
         enqueue(broker, queue, actor)
     return max(0, missing)
+
+
+def discard(broker: RedisBroker, queue: str) -> None:
+    """Throw away the waiting tickets of a queue that nobody serves any more."""
+    broker.client.delete(f"{NAMESPACE}:{queue}", f"{NAMESPACE}:{queue}.msgs")

@@ -23,7 +23,11 @@ STALE_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """One worker. `beat_at`: seconds since 1970 by Redis's clock; `rss_mb`: memory it holds now."""
+    """One worker. `beat_at`: seconds since 1970 by Redis's clock; `rss_mb`: memory it holds now.
+
+    `task`: the actor that has run longest, `task_seconds`: for how long at `beat_at`; None when idle.
+    `trouble`: what keeps it from working, None or empty when nothing does.
+    """
 
     pid: int
     host: str
@@ -37,6 +41,9 @@ class WorkerStatus:
     rss_mb: float
     uptime: float
     beat_at: float
+    task: str | None = None
+    task_seconds: float | None = None
+    trouble: str | None = None
 
 
 class Heartbeat:
@@ -52,6 +59,8 @@ class Heartbeat:
         busy: Callable[[], int],
         processed: Callable[[], int],
         campaign: Callable[[], int | None] = lambda: None,
+        task: Callable[[], tuple[str, float] | None] = lambda: None,
+        trouble: Callable[[], str] = lambda: "",
     ) -> None:
         self._client = client
         self._program = program
@@ -60,6 +69,8 @@ class Heartbeat:
         self._busy = busy
         self._processed = processed
         self._campaign = campaign
+        self._task = task
+        self._trouble = trouble
         self._host = socket.gethostname()
         self._field = f"{self._host}:{os.getpid()}"
         self._started = time.monotonic()
@@ -92,11 +103,13 @@ class Heartbeat:
         then, before = self._last
         self._last = (now, processed)
         seconds, micros = self._client.time()
+        task, task_seconds = self._task() or (None, None)
         status = WorkerStatus(
             pid=os.getpid(), host=self._host, program=self._program, queues=self._queues, threads=self._threads,
             campaign_id=self._campaign(), is_processing=self._busy() > 0, processed_count=processed,
             rate_per_second=round((processed - before) / max(now - then, 0.001), 1),
             rss_mb=resident_mb(), uptime=round(now - self._started, 1), beat_at=seconds + micros / 1e6,
+            task=task, task_seconds=task_seconds, trouble=self._trouble(),
         )  # fmt: skip
         self._client.hset(KEY, self._field, json.dumps(asdict(status)))
 

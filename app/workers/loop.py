@@ -16,18 +16,16 @@ from typing import Any
 from dramatiq.broker import MessageProxy
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.common import current_millis, dq_name, q_name
-from dramatiq.errors import ActorNotFound
-from dramatiq.middleware import SkipMessage
 
-from app.events import emit, warn
+from app.events import warn
 from app.queues.broker import RedisTrouble
 from app.queues.consumer import Consumer
 from app.queues.dead_letters import read_message
 from app.queues.reaper import Reaper
+from app.workers.tasks import RECONNECT_SECONDS, Tasks
 
 #: Delayed messages held in memory at a time, per queue.
 MAX_DELAYED = 1000
-RECONNECT_SECONDS = 1.0
 #: A worker shows Redis this often, in seconds, that it lives: after 30 without a sign others take
 #: its messages for a dead worker's and run them again.
 BEAT_SECONDS = 5.0
@@ -60,6 +58,7 @@ class WorkerLoop:
         self._delayed: list[tuple[int, str, str, MessageProxy]] = []
         #: What was fetched and not yet acknowledged or handed back, by its id in Redis.
         self._held: set[str] = set()
+        self.tasks = Tasks(broker, self._consumer, stop, self._held.discard)
         self._beat_at = 0.0
         #: A message whose worker died before is about: it is taken alone, or those that ran beside it
         #: would share the blame for the next death.
@@ -198,67 +197,11 @@ class WorkerLoop:
                 queue, message = self._inbox.pop(0)
                 self.busy += 1
             try:
-                self._process(queue, message)
+                self.tasks.run(queue, message)
             finally:
                 with self._lock:
                     self.busy -= 1
                     self.processed += 1
-
-    def _process(self, queue: str, message: MessageProxy) -> None:
-        started = time.monotonic()
-        emit("Processing", queue=queue, actor=message.actor_name, id=message.message_id)
-        try:
-            self._broker.emit_before("process_message", message)
-            result = None
-            if not message.failed:
-                result = self._broker.get_actor(message.actor_name)(*message.args, **message.kwargs)
-            self._broker.emit_after("process_message", message, result=result)
-        except SkipMessage:
-            self._broker.emit_after("skip_message", message)
-        except ActorNotFound as error:
-            warn("message for an actor that is not here; moved to the dead letters", actor=message.actor_name)
-            message.fail()
-            message.stuff_exception(error)
-        except BaseException as error:
-            warn(
-                "task failed",
-                actor=message.actor_name,
-                id=message.message_id,
-                reason=f"{type(error).__name__}: {error}",
-            )
-            message.stuff_exception(error)
-            self._broker.emit_after("process_message", message, exception=error)
-        finally:
-            self._acknowledge(queue, message)
-            message.clear_exception()
-            emit(
-                "Processed", queue=queue, actor=message.actor_name, id=message.message_id,
-                seconds=round(time.monotonic() - started, 3),
-            )  # fmt: skip
-
-    def _acknowledge(self, queue: str, message: MessageProxy) -> None:
-        """Ack or nack, again and again until Redis has it or this worker is told to stop.
-
-        A message whose retry could not be enqueued goes back as it was: acknowledged it would be lost.
-        """
-        verb = "requeue" if getattr(message, "retry_lost", False) else "nack" if message.failed else "ack"
-        id_ = _redis_id(message)
-        while True:
-            try:
-                if verb != "requeue":
-                    self._broker.emit_before(verb, message)
-                if verb == "nack":
-                    self._consumer.bury(queue, id_, message._message, _reason(message))
-                else:
-                    getattr(self._broker, f"do_{verb}")(queue, id_)
-                self._held.discard(id_)
-                if verb != "requeue":
-                    self._broker.emit_after(verb, message)
-                return
-            except RedisTrouble as error:
-                warn(f"{verb} did not reach Redis", id=message.message_id, reason=str(error))
-                if self._stop.wait(RECONNECT_SECONDS):
-                    return
 
     def _finish(self) -> None:
         with self._lock:
@@ -267,12 +210,22 @@ class WorkerLoop:
             self._lock.notify_all()
         self._requeue(left + [(queue, message) for _, _, queue, message in self._delayed])
         for thread in self._threads:
-            while thread.is_alive():
+            # One that was given up may never end.
+            while thread.is_alive() and thread.ident not in self.tasks.blocked_threads():
                 try:
                     self._beat()
                 except RedisTrouble:
                     pass  # whoever acknowledges tells of it
-                thread.join(BEAT_SECONDS)
+                thread.join(min(BEAT_SECONDS, 1.0))
+        self._leave()
+
+    def settle_blocked(self, patience: float) -> int:
+        """The last act of a worker with blocked tasks: count them as failed tries; how many."""
+        settled = self.tasks.settle_blocked(patience)
+        self._leave()
+        return settled
+
+    def _leave(self) -> None:
         try:
             self._consumer.leave()
         except RedisTrouble:
@@ -291,8 +244,3 @@ class WorkerLoop:
 
 def _redis_id(message: MessageProxy) -> str:
     return str(message.options["redis_message_id"])
-
-
-def _reason(message: MessageProxy) -> str | None:
-    error = message._exception
-    return f"{type(error).__name__}: {error}" if error else None

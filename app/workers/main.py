@@ -5,24 +5,30 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import signal
 import sys
-import threading
-from collections.abc import Sequence
-from queue import SimpleQueue
-from types import FrameType
+import time
+from collections.abc import Callable, Sequence
 
 from dramatiq.brokers.redis import RedisBroker
 
 from app.config import Settings, make_home, settings
 from app.errors import MailcrewError
 from app.events import emit, start_logging, warn
-from app.queues.broker import redis_client
-from app.workers.heartbeat import Heartbeat, resident_mb
+from app.queues.broker import redis_client, set_limits
+from app.workers.guards import (
+    BLOCKED_SECONDS,
+    say,
+    start_blocked_guard,
+    start_exit_timer,
+    start_memory_guard,
+    start_orphan_guard,
+)
+from app.workers.heartbeat import Heartbeat
 from app.workers.loop import WorkerLoop
-from app.workers.stopping import in_hand, request_stop, stop_requested
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+from app.workers.signals import register_signals
+from app.workers.starts import Starts
+from app.workers.stopping import UNNAMED, in_hand, stop_requested
+from app.workers.trouble import troubles
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -35,56 +41,95 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", required=True, help="name of the supervised program, for example send_00")
     parser.add_argument("--threads", type=int, default=4, help="tasks at a time (default 4)")
     parser.add_argument("--memory", type=int, default=0, help="memory limit in MB; 0: none")
-    parser.add_argument("--tries", type=int, default=3, help="attempts of a task in all")
-    parser.add_argument("--timeout", type=int, default=600, help="seconds a task may take")
+    parser.add_argument("--tries", type=int, default=3, help="attempts of a task in all (default 3)")
+    parser.add_argument("--timeout", type=int, default=600, help="seconds a task may take (default 600)")
     parser.add_argument("--sleep", type=float, default=1.0, help="seconds between looks at an empty queue")
     parser.add_argument("--modules", default="actors.campaigns,actors.periodic", help="modules with the actors")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    parent = os.getppid()
     parser = make_parser()
     args = parser.parse_args(argv)
     if not args.queues.replace(",", " ").strip():
         parser.error("--queues is empty: name at least one queue")
-    if args.threads < 1:
-        parser.error(f"--threads {args.threads} is not allowed: 1 or more")
+    for name in ("threads", "tries", "timeout"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} {getattr(args, name)} is not allowed: 1 or more")
     if not 0 < args.sleep <= 60:
         parser.error(f"--sleep {args.sleep} is not allowed: more than 0, up to 60 seconds")
     start_logging()
     try:
         found = settings()
         make_home(found)
-        return run(args, found)
     except MailcrewError as error:
+        warn("worker cannot start", program=args.name, reason=str(error))
+        return error.exit_code
+    # Whoever else starts a worker (a person, another supervisor) has a way of its own to wait.
+    starts = Starts.of(found, args.name) if os.environ.get("SUPERVISOR_ENABLED") else None
+    try:
+        return run(args, found, parent, starts)
+    except BaseException as error:
+        if starts:
+            starts.say(f"{type(error).__name__}: {error}")
+        if not isinstance(error, MailcrewError):
+            raise
         warn("worker cannot start", program=args.name, reason=str(error))
         return error.exit_code
 
 
-def run(args: argparse.Namespace, found: Settings) -> int:
-    """Run the worker to its end."""
+def run(args: argparse.Namespace, found: Settings, parent: int, starts: Starts | None) -> int:
+    """Run the worker to its end; `parent` is who started it."""
     queues = [name.strip() for name in args.queues.split(",") if name.strip()]
+    loops: list[WorkerLoop] = []
+    register_signals(
+        lambda: sum(loop.busy for loop in loops), program=args.name, queues=queues, threads=args.threads
+    )  # fmt: skip
+    start_orphan_guard(parent)
+    if starts:
+        starts.wait(starts.begin(time.time()), stop_requested)
     broker = _load(args.modules)
+    limits = set_limits(broker, tries=args.tries, timeout=args.timeout)
     loop = WorkerLoop(broker, queues, threads=args.threads, poll=args.sleep, stop=stop_requested)
-    _register_signals(queues, args, loop, found.stop_grace_seconds)
+    loops.append(loop)
+    last_words = starts.say if starts else lambda _: None
+    start_exit_timer(loop, max(found.stop_grace_seconds, args.timeout + 10), last_words)
+    start_blocked_guard(loop, limits)
+    start_memory_guard(args.memory)
     heartbeat = Heartbeat(
         redis_client(found.redis_url), program=args.name, queues=queues, threads=args.threads,
         busy=lambda: loop.busy, processed=lambda: loop.processed, campaign=lambda: in_hand.campaign(),
+        task=loop.tasks.oldest, trouble=troubles.text,
     )  # fmt: skip
-    _start_memory_guard(args.memory)
-    _start_orphan_guard()
-    # Dramatiq's TimeLimit starts its timer only on this event, which its own command line sends.
+    # The time limits start their timer only on this event, which Dramatiq's own command line sends.
     broker.emit_after("process_boot")
     broker.emit_after("worker_boot", loop)
     heartbeat.start()
     loop.run()
+    in_hand.note_stop(UNNAMED)
     heartbeat.close()
     broker.emit_before("worker_shutdown", loop)
+    if loop.tasks.blocked_threads():
+        say(lambda: _end_with_blocked(args.name, loop, last_words))
+        # Last of all: from here on another worker may run them again, and they still run here.
+        loop.settle_blocked(BLOCKED_SECONDS)
+        os._exit(1)
+    if starts:
+        starts.end()
     emit(
-        "Worker gracefully shutdown", program=args.name, pid=os.getpid(), campaign_id=None,
+        "Worker gracefully shutdown", program=args.name, pid=os.getpid(), campaign_id=in_hand.stopped_in,
         processed_count=loop.processed, reason=in_hand.stop_reason,
     )  # fmt: skip
     return 0
+
+
+def _end_with_blocked(program: str, loop: WorkerLoop, last_words: Callable[[str], object]) -> None:
+    warn(
+        "Worker ends with a blocked task", program=program, pid=os.getpid(), campaign_id=in_hand.stopped_in,
+        processed_count=loop.processed, reason=in_hand.stop_reason,
+    )  # fmt: skip
+    last_words(in_hand.stop_reason)
 
 
 def _load(modules: str) -> RedisBroker:
@@ -93,75 +138,6 @@ def _load(modules: str) -> RedisBroker:
     broker = importlib.import_module("actors.broker").broker
     assert isinstance(broker, RedisBroker)
     return broker
-
-
-def _register_signals(queues: list[str], args: argparse.Namespace, loop: WorkerLoop, grace: int) -> None:
-    # Acted on by a thread of its own: logging takes locks that the interrupted code may hold, and
-    # SimpleQueue.put is the one hand-over that may interrupt itself.
-    received: SimpleQueue[int] = SimpleQueue()
-
-    def act() -> None:
-        while True:
-            _stop(received.get(), args, loop, grace)
-
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        received.put(number)
-
-    threading.Thread(target=act, name="signals", daemon=True).start()
-
-    for number in SIGNALS:
-        signal.signal(number, on_signal)
-    emit(
-        "Signal handlers registered (SIGTERM, SIGINT, SIGQUIT)",
-        pid=os.getpid(), program=args.name, queues=queues, threads=args.threads,
-    )  # fmt: skip
-
-
-def _stop(number: int, args: argparse.Namespace, loop: WorkerLoop, grace: int) -> None:
-    name = signal.Signals(number).name
-    campaign_id, busy = in_hand.campaign(), loop.busy
-    if not request_stop(name):
-        emit("signal ignored: already stopping", signal=name, signal_number=number)
-        return
-    emit(
-        "Worker received shutdown signal", signal=name, signal_number=number, pid=os.getpid(), campaign_id=campaign_id,
-        is_processing=busy > 0,
-        plan="will exit after current job completes" if busy else "exiting gracefully",
-    )  # fmt: skip
-    seconds = max(grace, args.timeout + 10)
-    timer = threading.Timer(seconds, _force_exit, args=(seconds, loop))
-    timer.daemon = True
-    timer.start()
-
-
-def _force_exit(seconds: int, loop: WorkerLoop) -> None:
-    warn("Worker forced to exit: the task in hand did not end in time", seconds=seconds, in_hand=loop.busy)
-    sys.stderr.flush()
-    os._exit(1)
-
-
-def _start_memory_guard(limit_mb: int) -> None:
-    def watch() -> None:
-        while not stop_requested.wait(5):
-            if resident_mb() > limit_mb:
-                warn("memory limit reached: finishing, then a fresh start", limit_mb=limit_mb, rss_mb=resident_mb())
-                request_stop("memory limit")
-
-    if limit_mb:
-        threading.Thread(target=watch, name="memory-guard", daemon=True).start()
-
-
-def _start_orphan_guard() -> None:
-    """A worker whose supervisord was killed stops by itself, or the next supervisord starts a second set."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while not stop_requested.wait(2):
-            if os.getppid() != parent:
-                warn("parent process is gone: stopping", parent=parent)
-                request_stop("parent process gone")
-
-    threading.Thread(target=watch, name="orphan-guard", daemon=True).start()
 
 
 if __name__ == "__main__":
