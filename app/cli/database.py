@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from typing import Any
 
 from app.config import make_home, settings
@@ -27,7 +28,7 @@ def add(commands: Any) -> None:
 def run_migrate(_args: argparse.Namespace) -> int:
     found = settings()
     make_home(found)
-    applied = migrate(connect_url(found.database_url))
+    applied = migrate(connect_url(found.database_url), partial(print, flush=True))
     print("\n".join(f"applied {name}" for name in applied) or "nothing to do")
     return 0
 

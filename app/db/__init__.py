@@ -5,6 +5,6 @@ method or attribute of `Db`, so that no other module asks which database it is o
 """
 
 from app.db.connection import Db, connect, connect_url
-from app.db.migrate import migrate, migration_status
+from app.db.migrate import migrate, migration_status, newer_migrations
 
-__all__ = ["Db", "connect", "connect_url", "migrate", "migration_status"]
+__all__ = ["Db", "connect", "connect_url", "migrate", "migration_status", "newer_migrations"]

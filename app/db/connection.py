@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import peewee
 
+from app.clock import since_boot
 from app.errors import SettingError, Unavailable
 
 Row = tuple[Any, ...]
@@ -156,11 +157,11 @@ class Db:
         if self.dialect == "sqlite":
             return time.time_ns() // 1_000_000
         asked_at, answer = self._clock
-        if time.monotonic() - asked_at > CLOCK_SECONDS:
-            asked_at = time.monotonic()
+        if since_boot() - asked_at > CLOCK_SECONDS:
+            asked_at = since_boot()
             answer = int(self.value("SELECT CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)"))
             self._clock = (asked_at, answer)
-        return answer + int((time.monotonic() - asked_at) * 1000)
+        return answer + int((since_boot() - asked_at) * 1000)
 
     def close(self) -> None:
         """Close this thread's connection. It opens again at the next statement."""
@@ -187,11 +188,15 @@ def connect_url(url: str) -> Db:
     return db
 
 
-def connect(url: str) -> Db:
-    """Open a database by URL without touching it; raises SettingError for a malformed one."""
+def connect(url: str, patience: int = BUSY_TIMEOUT + 30) -> Db:
+    """Open a database by URL without touching it; raises SettingError for a malformed one.
+
+    `patience`: how long one statement may take at most, in seconds, when the server is frozen or
+    others hold what it needs. Longer than any lock is held, unless a person waits for the answer.
+    """
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
-        return _sqlite(url)
+        return _sqlite(url, min(BUSY_TIMEOUT, patience))
     if parts.scheme != "mysql" or not parts.path.strip("/"):
         raise SettingError("DATABASE_URL", url.rpartition("@")[2], "sqlite:///path or mysql://user:pass@host:port/name")
     query = parse_qs(parts.query)
@@ -203,9 +208,9 @@ def connect(url: str) -> Db:
         user=unquote(parts.username or ""),
         password=unquote(parts.password or ""),
         charset="utf8mb4",
-        connect_timeout=5,
-        read_timeout=BUSY_TIMEOUT + 30,
-        write_timeout=BUSY_TIMEOUT + 30,
+        connect_timeout=min(5, patience),
+        read_timeout=patience,
+        write_timeout=patience,
         # Found rows, not changed rows: a row count decides who won a race.
         client_flag=2,
         init_command="SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
@@ -215,13 +220,13 @@ def connect(url: str) -> Db:
     return Db(database, "mysql")
 
 
-def _sqlite(url: str) -> Db:
+def _sqlite(url: str, busy_timeout: int) -> Db:
     path = Path(unquote(url.removeprefix("sqlite:///")))
     if not url.startswith("sqlite:///") or not path.name:
         raise SettingError("DATABASE_URL", url, "sqlite:///relative/path or sqlite:////absolute/path")
     database = _Sqlite(
         str(path),
-        timeout=BUSY_TIMEOUT,
+        timeout=busy_timeout,
         pragmas={
             "journal_mode": "wal",
             # FULL: an outcome that was committed survives a power cut, or the mail would go twice.
