@@ -12,6 +12,7 @@ import pytest
 from app.campaigns.batches import Lease, lease_next, new_token
 from app.campaigns.journal import Journal, read_owner
 from app.campaigns.keeper import TICK_SECONDS, Held, LeaseKeeper
+from app.clock import since_boot
 from app.config import Settings
 from app.db import Db
 from app.mail.servers import add_server
@@ -59,10 +60,10 @@ def test_a_young_lease_is_left_alone_and_an_older_one_renewed(db: Db, keeper: Le
     lease = leased(db)
     keeper.hold(lease)
     first, deadline = until(db, lease), lease.deadline
-    keeper.step(1000.0 + SECONDS / 3 - 1)
+    keeper.step(1000.0 + SECONDS / 3 - 1, 0.0)
     assert (until(db, lease), lease.deadline) == (first, deadline)
     time.sleep(0.01)
-    keeper.step(1000.0 + SECONDS / 3 + 1)
+    keeper.step(1000.0 + SECONDS / 3 + 1, 0.0)
     assert until(db, lease) > first
     assert lease.deadline == pytest.approx(1000.0 + SECONDS / 3 + 1 + SECONDS)
     assert not lease.halted
@@ -87,7 +88,7 @@ def test_the_lease_of_a_stuck_sender_runs_out(db: Db, keeper: LeaseKeeper) -> No
     held = keeper.hold(lease)
     held.connection = connected(lease, 1005.0).connection
     before = until(db, lease)
-    keeper.step(1029.0)
+    keeper.step(1029.0, 1029.0)
     assert (until(db, lease), lease.deadline) == (before, 1030.0)
 
 
@@ -97,7 +98,7 @@ def test_a_campaign_that_is_no_longer_sending_halts_its_leases(db: Db, keeper: L
     keeper.hold(lease)
     keeper.let_go(keeper.hold(other))
     Campaign.update(status=status).execute()
-    keeper.step(1001.0)
+    keeper.step(1001.0, 0.0)
     assert lease.halted
     assert not other.halted, "not in hand any more"
 
@@ -106,13 +107,34 @@ def test_a_lease_that_someone_else_settled_is_halted(db: Db, keeper: LeaseKeeper
     lease = leased(db)
     keeper.hold(lease)
     Batch.update(token="0" * 32).where(Batch.number == lease.number).execute()
-    keeper.step(1015.0)
+    keeper.step(1015.0, 0.0)
     assert lease.halted
     assert Batch.get(Batch.number == lease.number).token == "0" * 32
 
 
+def test_a_lease_that_ran_out_while_the_machine_slept_is_renewed_only_if_nobody_settled_it(
+    db: Db, keeper: LeaseKeeper
+) -> None:
+    lease, taken = leased(db), leased(db)
+    keeper.hold(lease)
+    keeper.hold(taken)
+    Batch.update(state="done").where(Batch.number == taken.number).execute()
+    keeper.step(1000.0 + 7200, 1001.0)
+    assert (lease.halted, taken.halted) == (False, True)
+    assert lease.deadline == 1000.0 + 7200 + SECONDS
+    assert taken.deadline == 1000.0 + SECONDS
+
+
+def test_a_settled_lease_is_halted_at_the_next_look_however_young_it_is(db: Db, keeper: LeaseKeeper) -> None:
+    lease = leased(db)
+    keeper.hold(lease)
+    Batch.update(state="ready", token=None).where(Batch.number == lease.number).execute()
+    keeper.step(1001.0, 1001.0)
+    assert lease.halted
+
+
 def test_its_threads_renew_beat_and_end(db: Db, keeper: LeaseKeeper, journal: Journal, settings: Settings) -> None:
-    lease = leased(db, time.monotonic() - SECONDS / 2)
+    lease = leased(db, since_boot() - SECONDS / 2)
     keeper.hold(lease)
     keeper.start()
     before = until(db, lease)

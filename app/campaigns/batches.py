@@ -22,7 +22,7 @@ AT_ONCE = 0
 
 @dataclass
 class Lease:
-    """The right to send one batch. `deadline` is by this process's monotonic clock, in seconds."""
+    """The right to send one batch. `deadline` is in seconds by the machine's clock (`since_boot`)."""
 
     campaign_id: int
     number: int
@@ -100,10 +100,15 @@ def lease_next(
         # The status again: it may have been paused between the look and the lease. The tags are
         # computed from the row as it is now: others lease from the same campaign at the same time.
         start = "CASE WHEN served > ? THEN served ELSE ? END"
+        tags = f"served_from = {start}, served = {start} + ?"
+        values = [turn.clock] * 4 + [pending / max(1, turn.weight)]
+        if only is not None:
+            # A worker of one campaign takes no turns: counted, it would run virtual time ahead, and the
+            # weights of those that do take turns would mean nothing.
+            tags, values = "served = served", []
         going = db.run(
-            f"UPDATE campaigns SET served_from = {start}, served = {start} + ? WHERE id = ? AND status = ?",
-            turn.clock, turn.clock, turn.clock, turn.clock, pending / max(1, turn.weight),
-            turn.campaign_id, CampaignStatus.SENDING,
+            f"UPDATE campaigns SET {tags} WHERE id = ? AND status = ?",
+            *values, turn.campaign_id, CampaignStatus.SENDING,
         )  # fmt: skip
         if going != 1:
             hand_back(db, turn.campaign_id, number, token, AT_ONCE)
@@ -137,6 +142,15 @@ def renew(db: Db, lease: Lease, now: int, lease_seconds: int) -> bool:
         now + lease_seconds * 1000, lease.campaign_id, lease.number, lease.token, BatchState.LEASED,
     )  # fmt: skip
     return renewed == 1
+
+
+def is_held(db: Db, lease: Lease) -> bool:
+    """Whether the lease is still ours, as the database says just now."""
+    found = db.value(
+        "SELECT 1 FROM batches WHERE campaign_id = ? AND number = ? AND token = ? AND state = ?",
+        lease.campaign_id, lease.number, lease.token, BatchState.LEASED,
+    )  # fmt: skip
+    return found is not None
 
 
 def mails_of(db: Db, lease: Lease) -> list[Mail]:

@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable
 
 from app.campaigns.batch_run import BatchRun
+from app.campaigns.batches import is_held
 from app.campaigns.multiplexer import Multiplexer
 from app.campaigns.outcomes import Outcome
 from app.campaigns.station import Loaded, Station
+from app.clock import since_boot
 from app.db import Db
 from app.events import warn
 from app.mail.servers import Usable, choose, cool_down
@@ -78,7 +80,7 @@ class Delivery:
         return self._run.concluded()
 
     def _may_go(self) -> bool:
-        return not (self._lease.halted or self._stop.is_set()) and time.monotonic() < self._lease.deadline
+        return not (self._lease.halted or self._stop.is_set()) and since_boot() < self._lease.deadline
 
     def _over(self, server: Usable) -> str | None:
         """Send over one server; the reason when its trouble ended it."""
@@ -112,4 +114,8 @@ class Delivery:
 
         opened = Connection.open(server.address, local_hostname=self._hostname, announce=announce)
         self._station.connections[server.id] = opened
+        # A machine that was halted long enough for others to settle its leases finds its old connections
+        # dead. So a new one is where such a machine would send, and the database knows better.
+        if not is_held(self._db, self._lease):
+            self._lease.halted = True
         return opened

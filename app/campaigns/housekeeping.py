@@ -17,13 +17,14 @@ TICK_SECONDS = 1.0
 SWEEP_SECONDS = 10.0
 
 
-def ready_batches(db: Db, now: int, limit: int) -> int:
-    """Batches of sending campaigns that may be leased now, counted up to `limit`."""
+def ready_batches(db: Db, now: int, limit: int, only: int | None = None) -> int:
+    """Batches of sending campaigns (or of `only` that one) that may be leased now, counted up to `limit`."""
+    which, ids = ("", []) if only is None else (" AND c.id = ?", [only])
     return len(
         db.rows(
             "SELECT 1 FROM campaigns c JOIN batches b ON b.campaign_id = c.id AND b.state = ? AND b.ready_at <= ? "
-            "WHERE c.status = ? LIMIT ?",
-            BatchState.READY, now, CampaignStatus.SENDING, limit,
+            f"WHERE c.status = ?{which} LIMIT ?",
+            BatchState.READY, now, CampaignStatus.SENDING, *ids, limit,
         )
     )  # fmt: skip
 
@@ -41,7 +42,10 @@ def next_ready_at(db: Db, now: int) -> int | None:
 
 
 class Housekeeper:
-    """Runs on a thread and a database connection of its own. `capacity()`: tickets wanted at most."""
+    """Runs on a thread and a database connection of its own. `capacity()`: tickets wanted at most.
+
+    In a worker of one campaign, `only` is that campaign, and `look_after(db)` is called each round.
+    """
 
     def __init__(
         self,
@@ -52,6 +56,9 @@ class Housekeeper:
         capacity: Callable[[], int],
         restart_expansion: Callable[[int], object],
         close_idle: Callable[[], object],
+        only: int | None = None,
+        look_after: Callable[[Db], object] = lambda _: None,
+        tell: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._database = database
         self._settings = settings
@@ -59,6 +66,9 @@ class Housekeeper:
         self._capacity = capacity
         self._restart_expansion = restart_expansion
         self._close_idle = close_idle
+        self._only = only
+        self._look_after = look_after
+        self._tell = tell
         self._next_sweep = 0.0
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
@@ -75,8 +85,11 @@ class Housekeeper:
         while not self._closed.wait(pause):
             try:
                 pause = self.step(time.monotonic())
+                self._tell("")
             except Exception as error:  # without this thread nothing would be swept; the next round may do better
-                warn("housekeeping put off", reason=f"{type(error).__name__}: {error}")
+                reason = f"{type(error).__name__}: {error}"
+                warn("housekeeping put off", reason=reason)
+                self._tell(reason)
                 self._hang_up()
                 pause = TICK_SECONDS
         self._hang_up()
@@ -93,9 +106,13 @@ class Housekeeper:
         now = db.now_ms()
         if monotonic >= self._next_sweep:
             self._next_sweep = monotonic + SWEEP_SECONDS
-            sweep(db, self._settings.journals, now, self._settings.lease_seconds, self._restart_expansion)
+            sweep(
+                db, self._settings.journals, now, self._settings.lease_seconds, self._restart_expansion,
+                self._settings.host_gone_seconds,
+            )  # fmt: skip
             self._close_idle()
-        if ready_batches(db, now, 1):
-            self._top_up(ready_batches(db, now, self._capacity()))
+        if ready_batches(db, now, 1, self._only):
+            self._top_up(ready_batches(db, now, self._capacity(), self._only))
+        self._look_after(db)
         due = next_ready_at(db, now)
         return min(TICK_SECONDS, max(0.02, (due - now) / 1000)) if due is not None else TICK_SECONDS

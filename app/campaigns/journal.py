@@ -17,6 +17,7 @@ lease committed with it. So a slot whose token is not its batch's says nothing.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import mmap
 import os
 import secrets
@@ -161,14 +162,19 @@ class Journal:
     @classmethod
     def create(cls, directory: Path, slots: int) -> Journal:
         """A new journal in `directory`; raises Unavailable when there is no room for it."""
-        name = f"{host_name()}~{boot_id()}~{os.getpid()}~{secrets.token_hex(4)}.journal"
+        unique = f"{_home_id(directory)}{secrets.token_hex(4)}"
+        name = f"{host_name()}~{boot_id()}~{os.getpid()}~{unique}.journal"
         try:
             return cls(directory / name, slots)
         except OSError as error:
             raise Unavailable(f"no room for a journal in {directory}: {error}; nothing can be sent") from error
 
     def beat(self) -> None:
-        """Show that this process runs: a stopped one does not. All of a host share this clock."""
+        """Show that this process runs: a stopped one does not. All of a host share this clock.
+
+        The one that stands still while the machine is suspended: nobody could beat then, and who
+        wakes first must not take the others for stopped.
+        """
         _BEAT.pack_into(self._memory, _BEAT_AT, time.monotonic_ns())
 
     def close(self, *, remove: bool) -> None:
@@ -245,6 +251,37 @@ def host_name() -> str:
 def boot_id() -> str:
     """The kernel's id of this boot, its first 8 digits: a journal of another boot proves nothing."""
     return Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+
+
+@dataclass(frozen=True)
+class JournalName:
+    """What a journal's name tells of its owner."""
+
+    host: str
+    boot: str
+
+    @property
+    def is_of_this_boot(self) -> bool:
+        return self.boot == boot_id()
+
+
+def name_parts(journal: str) -> JournalName:
+    """The host and boot in a journal's name."""
+    host, _, rest = journal.partition("~")
+    return JournalName(host, rest.partition("~")[0])
+
+
+def of_this_life(journal: str, directory: Path) -> bool:
+    """Whether a journal was made in `directory` since this host booted: if it is not there, it was deleted.
+
+    Another home or another machine with our host's name has its journals elsewhere, and its owners may live.
+    """
+    made_here = journal.rpartition("~")[2].startswith(_home_id(directory))
+    return made_here and name_parts(journal) == JournalName(host_name(), boot_id())
+
+
+def _home_id(directory: Path) -> str:
+    return hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:8]
 
 
 def process_start(pid: int) -> int:

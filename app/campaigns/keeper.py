@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from app.campaigns.batches import Lease, renew
 from app.campaigns.journal import Journal
+from app.clock import since_boot
 from app.db import Db
 from app.events import warn
 from app.mail.transport import Connection
-from app.models.states import CampaignStatus
+from app.models.states import BatchState, CampaignStatus
 
 TICK_SECONDS = 1.0
 
@@ -23,9 +24,9 @@ class Held:
     lease: Lease
     connection: Connection | None = None
 
-    def alive(self, now: float) -> bool:
+    def alive(self, monotonic: float) -> bool:
         """Whether the sender still moves: a lease is not kept up for one that is stuck."""
-        return self.connection is None or now < self.connection.deadline + TICK_SECONDS
+        return self.connection is None or monotonic < self.connection.deadline + TICK_SECONDS
 
 
 class LeaseKeeper:
@@ -75,37 +76,38 @@ class LeaseKeeper:
     def _run(self) -> None:
         while not self._closed.wait(TICK_SECONDS):
             try:
-                self.step(time.monotonic())
+                self.step(since_boot(), time.monotonic())
             except Exception as error:  # without this thread every lease would run out
                 warn("leases could not be renewed", reason=f"{type(error).__name__}: {error}")
                 self._db.close()
         self._db.close()
 
-    def step(self, monotonic: float) -> None:
-        """Look at every lease once."""
+    def step(self, now: float, monotonic: float) -> None:
+        """Look at every lease once. `now`: by the clock of leases; `monotonic`: by that of connections."""
         with self._lock:
             held = list(self._held.values())
         if not held:
             return
-        self._halt_those_not_sending(held)
+        self._halt_those_not_ours([one.lease for one in held])
         for one in held:
             lease = one.lease
-            if lease.deadline - monotonic > self._lease_seconds * 2 / 3 or not one.alive(monotonic):
+            if lease.deadline - now > self._lease_seconds * 2 / 3 or not one.alive(monotonic):
                 continue
             if renew(self._db, lease, self._db.now_ms(), self._lease_seconds):
-                lease.deadline = monotonic + self._lease_seconds
+                lease.deadline = now + self._lease_seconds
             else:
                 lease.halted = True
 
-    def _halt_those_not_sending(self, held: list[Held]) -> None:
-        ids = sorted({one.lease.campaign_id for one in held})
-        marks = ", ".join("?" * len(ids))
-        going = {
-            row[0]
-            for row in self._db.rows(
-                f"SELECT id FROM campaigns WHERE status = ? AND id IN ({marks})", CampaignStatus.SENDING, *ids
-            )
-        }
-        for one in held:
-            if one.lease.campaign_id not in going:
-                one.lease.halted = True
+    def _halt_those_not_ours(self, leases: list[Lease]) -> None:
+        """Halt the leases that someone else has settled, and those of campaigns that are not sending."""
+        which = " OR ".join(["(b.campaign_id = ? AND b.number = ?)"] * len(leases))
+        keys = [value for lease in leases for value in (lease.campaign_id, lease.number)]
+        rows = self._db.rows(
+            "SELECT b.token FROM batches b JOIN campaigns c ON c.id = b.campaign_id "
+            f"WHERE ({which}) AND b.state = ? AND c.status = ?",
+            *keys, BatchState.LEASED, CampaignStatus.SENDING,
+        )  # fmt: skip
+        ours = {token for (token,) in rows}
+        for lease in leases:
+            if lease.token not in ours:
+                lease.halted = True

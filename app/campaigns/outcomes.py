@@ -54,11 +54,23 @@ def write_outcomes(
             written = _update_recipients(db, campaign_id, number, outcomes, RecipientState.PENDING)
             if written != len(outcomes):
                 _count_again(db, campaign_id, number, now)
-        elif _was_settled(db, campaign_id, number, token):
-            truths = [o for o in outcomes if o.state in (RecipientState.SENT, RecipientState.FAILED)]
-            _update_recipients(db, campaign_id, number, truths, RecipientState.UNKNOWN)
-            _count_again(db, campaign_id, number, now)
+        else:
+            correct_unknown(db, campaign_id, number, token, outcomes, now)
     return fenced
+
+
+def correct_unknown(db: Db, campaign_id: int, number: int, token: str, outcomes: Sequence[Outcome], now: int) -> bool:
+    """Let the owner of a lease that was settled by someone else speak: its `unknown` become `sent` or `failed`.
+
+    False when nobody settled that lease, or what became of it has been decided since.
+    """
+    with db.transaction():
+        if not _was_settled(db, campaign_id, number, token):
+            return False
+        truths = [o for o in outcomes if o.state in (RecipientState.SENT, RecipientState.FAILED)]
+        _update_recipients(db, campaign_id, number, truths, RecipientState.UNKNOWN)
+        _count_again(db, campaign_id, number, now)
+    return True
 
 
 def _end_lease(

@@ -10,6 +10,7 @@ from app.campaigns.batches import AT_ONCE, Lease, Mail
 from app.campaigns.outcomes import Outcome, write_outcomes
 from app.campaigns.retry import due_at
 from app.campaigns.station import DATABASE_RETRY_SECONDS
+from app.clock import since_boot
 from app.db import Db
 from app.db.connection import DatabaseTrouble
 from app.events import warn
@@ -35,7 +36,7 @@ def record(
         except DatabaseTrouble as error:
             warn("outcomes could not be written; they stay in the journal", batch=lease.number, reason=str(error))
             db.close()
-            if stop.is_set() and time.monotonic() > lease.deadline:
+            if stop.is_set() and since_boot() > lease.deadline:
                 raise
             time.sleep(DATABASE_RETRY_SECONDS)
 

@@ -7,7 +7,6 @@ shortly before the end, leases the next, so that the connection never waits for 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from app.campaigns.journal import Slot
 from app.campaigns.keeper import Held, LeaseKeeper
 from app.campaigns.letter import Letter
 from app.campaigns.retry import split_due
+from app.clock import since_boot
 from app.db import Db
 from app.db.connection import DatabaseTrouble
 from app.events import warn
@@ -107,10 +107,12 @@ class Loader:
     def _lease(self, slot: Slot, only: int | None) -> Lease | None:
         token = new_token()
         slot.open(token)
+        # Before the database's clock: should we be halted in between, our side of the lease is the shorter one.
+        begun = since_boot()
         try:
             return lease_next(
                 self._db, token=token, journal=self._journal, only=only, now=self._db.now_ms(),
-                monotonic=time.monotonic(), lease_seconds=self._lease_seconds,
+                monotonic=begun, lease_seconds=self._lease_seconds,
             )  # fmt: skip
         except DatabaseTrouble:
             self._disown(token)

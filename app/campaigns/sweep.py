@@ -3,55 +3,37 @@
 A lease that ran out makes nothing sendable. Only proof that its owner is dead does: the lock on
 the owner's journal, granted. Then every mail is settled as the journal says: tried and answered as
 recorded, untried ready again, in doubt `unknown`, which nobody sends again unless a person says so.
+Only the owner's own host can ask for that lock. When that host has been silent for too long, any
+other settles in its stead, and as nobody can say what was tried, everything becomes `unknown`.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.campaigns.batches import AT_ONCE
 from app.campaigns.expansion import LEASE_MS as EXPANSION_LEASE_MS
 from app.campaigns.finish import try_finish
-from app.campaigns.journal import (
-    Entry,
-    MailState,
-    SlotRecord,
-    boot_id,
-    host_name,
-    process_start,
-    read_dead,
-    read_owner,
-)
-from app.campaigns.outcomes import CRASH_REASON, MAX_CRASHES, Outcome, write_outcomes
+from app.campaigns.journal import host_name, name_parts, of_this_life, process_start, read_dead, read_owner
+from app.campaigns.settling import LOST_JOURNAL, all_unknown, as_recorded, leases_of, settle, speak_late
+from app.config import HOST_GONE_SECONDS
 from app.db import Db
 from app.events import emit, warn
-from app.models.states import BatchState, CampaignStatus, ExpansionState, RecipientState
+from app.models.states import BatchState, CampaignStatus, ExpansionState
 
 #: Leases settled per pass.
 MAX_LEASES = 200
-NO_RECORD = "its worker ended while the server may already have had it; not sent again"
-LOST_JOURNAL = "the journal of its worker is gone (host lost or rebooted); not sent again"
-
-_RECORDED = {
-    MailState.SENT: RecipientState.SENT,
-    MailState.FAILED: RecipientState.FAILED,
-    MailState.SKIPPED: RecipientState.SKIPPED,
-    MailState.IN_DOUBT: RecipientState.UNKNOWN,
-    MailState.DEFERRED: RecipientState.PENDING,
-}
-
-
-@dataclass(frozen=True)
-class ExpiredLease:
-    campaign_id: int
-    number: int
-    token: str
-    journal: str
-    lease_until: int
+#: Campaigns finished, and expansions enqueued again, per pass.
+MAX_CAMPAIGNS = 100
+#: Journals of dead workers read for removal per pass: each has some megabytes.
+MAX_JOURNALS = 20
+#: A journal that never got its name is removed after so long, in seconds: its maker has died.
+UNNAMED_SECONDS = 3600
 
 
 @dataclass
@@ -64,102 +46,82 @@ class Swept:
     expansions: int = 0
 
 
-def sweep(db: Db, journals: Path, now: int, lease_seconds: int, restart_expansion: Callable[[int], object]) -> Swept:
+def sweep(
+    db: Db,
+    journals: Path,
+    now: int,
+    lease_seconds: int,
+    restart_expansion: Callable[[int], object],
+    host_gone_seconds: int = HOST_GONE_SECONDS,
+) -> Swept:
     """One pass. `restart_expansion(campaign_id)` enqueues the expansion of a campaign."""
     done = Swept()
-    for lease in _expired(db, now):
+    for journal in _expired(db, now):
+        if done.settled >= MAX_LEASES:
+            break
         try:
-            _settle_one(db, journals, lease, now, lease_seconds, done)
+            _settle_journal(db, journals, journal, now, lease_seconds, host_gone_seconds, done)
         except (OSError, ValueError) as error:
-            # A journal that cannot be read keeps its own batch waiting, and no other.
-            warn("lease cannot be settled", batch=lease.number, journal=lease.journal, reason=str(error))
+            # A journal that cannot be read keeps its own batches waiting, and no other.
+            warn("leases cannot be settled", journal=journal, reason=str(error))
     for campaign_id in _stalled_expansions(db, now):
         restart_expansion(campaign_id)
         done.expansions += 1
-    for (campaign_id,) in db.rows("SELECT id FROM campaigns WHERE status = ?", CampaignStatus.SENDING):
+    for campaign_id in _finishable(db):
         done.finished += try_finish(db, campaign_id, now)
-    _remove_dead_journals(db, journals)
+    _remove_dead_journals(db, journals, now)
     return done
 
 
-def _expired(db: Db, now: int) -> list[ExpiredLease]:
+def _expired(db: Db, now: int) -> list[str]:
+    """The journals whose owners let a lease run out, the longest ago first.
+
+    All of them, so that leases which must wait never stand before those that need not; there are
+    no more than workers.
+    """
     rows = db.rows(
-        "SELECT campaign_id, number, token, journal, lease_until FROM batches "
-        "WHERE state = ? AND lease_until < ? ORDER BY lease_until LIMIT ?",
-        BatchState.LEASED, now, MAX_LEASES,
+        "SELECT journal, MIN(lease_until) FROM batches WHERE state = ? AND lease_until < ? "
+        "GROUP BY journal ORDER BY MIN(lease_until)",
+        BatchState.LEASED, now,
     )  # fmt: skip
-    return [ExpiredLease(*row) for row in rows]
+    return [str(journal) for journal, _ in rows]
 
 
-def _settle_one(db: Db, journals: Path, lease: ExpiredLease, now: int, lease_seconds: int, done: Swept) -> None:
-    host, boot, *_ = lease.journal.split("~")
-    if host != host_name():
+def _settle_journal(
+    db: Db, journals: Path, journal: str, now: int, lease_seconds: int, host_gone_seconds: int, done: Swept
+) -> None:
+    """Settle what the owner of one journal let run out, if that may be done yet."""
+    room = MAX_LEASES - done.settled
+    if name_parts(journal).host != host_name():
+        _settle_for_a_host(db, journal, now, host_gone_seconds, room, done)
         return
-    path = journals / lease.journal
+    path = journals / journal
     try:
         slots = read_dead(path)
     except FileNotFoundError:
-        done.settled += _settle(db, lease, _all_unknown(db, lease, now), now)
+        if not of_this_life(journal, journals):
+            # Of another home, of a host with the same name, or of this one before it lost its disk.
+            _settle_for_a_host(db, journal, now, host_gone_seconds, room, done)
+            return
+        for lease in leases_of(db, journal, now, room):
+            done.settled += settle(db, lease, all_unknown(db, lease, LOST_JOURNAL, now), now)
         return
     if slots is None:
         done.owners_killed += _kill_if_stopped(path, lease_seconds)
         return
-    slot = next((s for s in slots if s.token == lease.token), None)
-    trusted = boot == boot_id()
-    done.settled += _settle(db, lease, _outcomes(db, lease, slot, trusted, now), now)
+    by_token = {slot.token: slot for slot in slots}
+    trusted = name_parts(journal).is_of_this_boot
+    for lease in leases_of(db, journal, now, room):
+        outcomes = as_recorded(db, lease, by_token.get(lease.token), trusted, now)
+        done.settled += settle(db, lease, outcomes, now)
 
 
-def _settle(db: Db, lease: ExpiredLease, outcomes: list[Outcome], now: int) -> bool:
-    settled = write_outcomes(
-        db, lease.campaign_id, lease.number, lease.token, outcomes, now=now, ready_at=AT_ONCE, settling=True
-    )
-    if settled:
-        unknown = sum(o.state is RecipientState.UNKNOWN for o in outcomes)
-        warn(
-            "lease of a dead worker settled",
-            campaign_id=lease.campaign_id, batch=lease.number, recorded=len(outcomes) - unknown, unknown=unknown,
-        )  # fmt: skip
-    return settled
-
-
-def _outcomes(db: Db, lease: ExpiredLease, slot: SlotRecord | None, trusted: bool, now: int) -> list[Outcome]:
-    """What the journal says of a lease; without a slot of its own nothing of it was tried.
-
-    Of a journal from before a reboot only what it proves is taken: the disk may hold older pages,
-    so that a mail without an outcome is unknown, never untried.
-    """
-    entries = slot.entries if slot else []
-    recorded = [_outcome(db, lease, entry, now) for entry in entries if entry.state is not MailState.UNTRIED]
-    if trusted:
-        return recorded
-    proven = [o for o in recorded if o.state in (RecipientState.SENT, RecipientState.FAILED)]
-    known = {o.subscriber_id for o in proven}
-    return proven + [o for o in _all_unknown(db, lease, now) if o.subscriber_id not in known]
-
-
-def _outcome(db: Db, lease: ExpiredLease, entry: Entry, now: int) -> Outcome:
-    note = entry.note
-    if entry.state is MailState.COMPOSING:
-        crashes = db.value(
-            "SELECT crashes FROM recipients WHERE campaign_id = ? AND subscriber_id = ?",
-            lease.campaign_id, entry.subscriber_id,
-        )  # fmt: skip
-        final = int(crashes or 0) + 1 >= MAX_CRASHES
-        state = RecipientState.FAILED if final else RecipientState.PENDING
-        return Outcome(entry.subscriber_id, state, None, CRASH_REASON if final else "", now, False, crashed=True)
-    if entry.state is MailState.SENDING:
-        return Outcome(entry.subscriber_id, RecipientState.UNKNOWN, None, NO_RECORD, now)
-    state = _RECORDED[entry.state]
-    server = note.server_id or None
-    return Outcome(entry.subscriber_id, state, server, note.reply, note.tried_at, note.attempt)
-
-
-def _all_unknown(db: Db, lease: ExpiredLease, now: int) -> list[Outcome]:
-    rows = db.rows(
-        f"SELECT subscriber_id FROM recipients{db.by_batch} WHERE campaign_id = ? AND batch = ? AND state = ?",
-        lease.campaign_id, lease.number, RecipientState.PENDING,
-    )  # fmt: skip
-    return [Outcome(int(i), RecipientState.UNKNOWN, None, LOST_JOURNAL, now) for (i,) in rows]
+def _settle_for_a_host(db: Db, journal: str, now: int, host_gone_seconds: int, room: int, done: Swept) -> None:
+    """Settle in the stead of a host that has renewed nothing for so long that it counts as gone."""
+    host = name_parts(journal).host
+    reason = f"its host {host} has been silent for more than {host_gone_seconds} s; not sent again"
+    for lease in leases_of(db, journal, now - host_gone_seconds * 1000, room):
+        done.settled += settle(db, lease, all_unknown(db, lease, reason, now), now)
 
 
 def _kill_if_stopped(path: Path, lease_seconds: int) -> bool:
@@ -184,8 +146,9 @@ def _stalled_expansions(db: Db, now: int) -> list[int]:
     """The campaigns whose expansion nobody works on; each is handed out once per claim's length."""
     rows = db.rows(
         "SELECT e.campaign_id FROM expansions e JOIN campaigns c ON c.id = e.campaign_id "
-        "WHERE e.state = ? AND e.lease_until < ? AND e.updated_at < ? AND c.status = ?",
-        ExpansionState.RUNNING, now, now - EXPANSION_LEASE_MS, CampaignStatus.SENDING,
+        "WHERE e.state = ? AND e.lease_until < ? AND e.updated_at < ? AND c.status = ? "
+        "ORDER BY e.updated_at LIMIT ?",
+        ExpansionState.RUNNING, now, now - EXPANSION_LEASE_MS, CampaignStatus.SENDING, MAX_CAMPAIGNS,
     )  # fmt: skip
     return [
         int(campaign_id)
@@ -197,20 +160,51 @@ def _stalled_expansions(db: Db, now: int) -> list[int]:
     ]  # fmt: skip
 
 
-def _remove_dead_journals(db: Db, journals: Path) -> None:
+def _finishable(db: Db) -> list[int]:
+    """Sending campaigns with nothing left to do: whoever ended their last batch did not come to say so."""
+    rows = db.rows(
+        "SELECT c.id FROM campaigns c JOIN expansions e ON e.campaign_id = c.id WHERE c.status = ? AND e.state = ? "
+        "AND NOT EXISTS (SELECT 1 FROM batches b WHERE b.campaign_id = c.id AND b.state IN (?, ?)) LIMIT ?",
+        CampaignStatus.SENDING, ExpansionState.DONE, BatchState.READY, BatchState.LEASED, MAX_CAMPAIGNS,
+    )  # fmt: skip
+    return [int(campaign_id) for (campaign_id,) in rows]
+
+
+def _remove_dead_journals(db: Db, journals: Path, now: int) -> None:
     """Delete the journals of dead workers that no lease refers to any more."""
     named = {row[0] for row in db.rows("SELECT DISTINCT journal FROM batches WHERE state = ?", BatchState.LEASED)}
-    for path in journals.glob(f"{host_name()}~*.journal"):
-        if path.name in named:
-            continue
+    found = [path for path in journals.glob(f"{host_name()}~*.journal") if path.name not in named]
+    # In any order, so that some that cannot be read do not keep the rest for ever.
+    random.shuffle(found)
+    read = 0
+    for path in found:
         try:
-            if read_dead(path) is not None and not _has_lease(db, path.name):
+            slots = read_dead(path)
+            if slots is None:
+                continue
+            read += 1
+            if not _has_lease(db, path.name):
+                for slot in slots:
+                    speak_late(db, slot, now)
                 path.unlink(missing_ok=True)
                 emit("journal of a dead worker removed", journal=path.name)
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
             warn("journal cannot be read", journal=path.name, reason=str(error))
+            read += 1
+        if read >= MAX_JOURNALS:
+            break
+    _remove_unnamed(journals)
+
+
+def _remove_unnamed(journals: Path) -> None:
+    for path in journals.glob(f"{host_name()}~*.new"):
+        try:
+            if time.time() - path.stat().st_mtime > UNNAMED_SECONDS and read_dead(path) is not None:
+                path.unlink(missing_ok=True)
+        except (OSError, ValueError) as error:
+            warn("journal cannot be removed", journal=path.name, reason=str(error))
 
 
 def _has_lease(db: Db, journal: str) -> bool:

@@ -10,7 +10,7 @@ from flask.json.provider import DefaultJSONProvider
 from app.config import ROOT, Settings
 from app.db import Db, connect
 from app.web import access, access_log, campaigns, errors, health, queues, workers
-from app.web.resources import EXTENSION, Resources
+from app.web.resources import DATABASE_SECONDS, EXTENSION, Resources
 
 #: Requests are small JSON documents; a longer one is refused before it is read.
 LONGEST_BODY = 64 * 1024
@@ -29,7 +29,7 @@ def create_app(settings: Settings, root: Path = ROOT, db: Db | None = None) -> F
     app.url_map.merge_slashes = False
     assert isinstance(app.json, DefaultJSONProvider)
     app.json.sort_keys = False
-    app.extensions[EXTENSION] = Resources(settings, root, db or connect(settings.database_url))
+    app.extensions[EXTENSION] = Resources(settings, root, db or connect(settings.database_url, DATABASE_SECONDS))
     # In this order: even a request without a token is logged.
     access_log.install(app)
     access.install(app)

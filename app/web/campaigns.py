@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
+from app.campaigns.boosts import queue_of
 from app.campaigns.lifecycle import find_campaign
 from app.campaigns.progress import Progress, progress_of
 from app.models.tables import Campaign
@@ -37,7 +38,7 @@ def every() -> Response:
 def one(campaign_id: int) -> dict[str, Any]:
     here = resources()
     progress = progress_of(here.db, find_campaign(campaign_id), here.db.now_ms())
-    queue, workers = _at_work(here)
+    queue, workers = _at_work(here, campaign_id)
     return {**describe(progress), "queue": queue, "workers": workers}
 
 
@@ -47,10 +48,11 @@ def describe(progress: Progress) -> dict[str, Any]:
     return {"id": fields.pop("campaign_id"), **fields}
 
 
-def _at_work(here: Resources) -> tuple[int | None, int | None]:
+def _at_work(here: Resources, campaign_id: int) -> tuple[int | None, int | None]:
     """Tickets that wait and workers that serve them; unknown while Redis does not answer."""
     try:
-        workers = sum(QUEUE in status.queues for status in live_workers(here.redis))
+        serving = {QUEUE, queue_of(campaign_id)}
+        workers = sum(not serving.isdisjoint(status.queues) for status in live_workers(here.redis))
         return int(here.redis.llen(f"{NAMESPACE}:{QUEUE}")), workers
     except RedisTrouble:
         return None, None

@@ -17,5 +17,9 @@ routes = Blueprint("health", __name__)
 @open_to_all
 def health() -> tuple[dict[str, object], int]:
     answers = ask_all(resources().probes, PROBE_SECONDS)
-    good = all(answers.values())
-    return {"status": "ok" if good else "unavailable", **answers}, 200 if good else 503
+    silent = [name for name, answered in answers.items() if not answered]
+    if not silent:
+        return {"status": "ok", **answers}, 200
+    # Without the error itself: it may name paths and hosts, and anybody may ask.
+    reason = f"no good answer within {PROBE_SECONDS:g} s from: {', '.join(silent)}"
+    return {"status": "unavailable", **answers, "reason": reason}, 503

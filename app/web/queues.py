@@ -20,7 +20,7 @@ routes = Blueprint("queues", __name__, url_prefix="/api/queues")
 def every() -> Response:
     here = resources()
     try:
-        table = load_table(here.root / "supervisor" / "queues.toml")
+        table = load_table(here.settings.table_of(here.root))
     except UsageError as error:
         raise Unavailable(str(error)) from error  # a mistake in the file is none of the caller's
     names = list(dict.fromkeys(name for queue in table.queues for name in queue.queues))

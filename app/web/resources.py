@@ -15,6 +15,8 @@ from app.web.probes import Probe
 EXTENSION = "mailcrew"
 #: A person is waiting and there are few threads, so Redis gets less time than a worker gives it.
 REDIS_SECONDS = 2.0
+#: Likewise the database: all threads may be waiting for a frozen one when health is asked for.
+DATABASE_SECONDS = 3
 
 
 class Resources:
