@@ -116,7 +116,10 @@ class Server(Table):
 
 
 class Campaign(Table):
-    """`served` and `served_from` are the fair sharing's finish and start tags (see batches.py)."""
+    """`served` and `served_from` are the fair sharing's finish and start tags (see batches.py).
+
+    `boost`: workers of its own that a person wants for it.
+    """
 
     id = AutoField()
     name = CharField(max_length=200)
@@ -131,6 +134,7 @@ class Campaign(Table):
     weight = IntegerField(default=1)
     served = DoubleField(default=0)
     served_from = DoubleField(default=0)
+    boost = IntegerField(default=0)
     created_at = BigIntegerField()
     scheduled_at = BigIntegerField(null=True)
     started_at = BigIntegerField(null=True)

@@ -7,14 +7,25 @@ slowest before it is down. Here all of them stop at once and each returns when i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from app.config import Settings
 from app.errors import NotFound, Refused
-from app.scaling.files import configuration_lock, mark_stopped, render_home, unmark_stopped
+from app.scaling.files import (
+    configuration_lock,
+    make_renderer,
+    mark_stopped,
+    marked_stopped,
+    render_home,
+    table_of,
+    unmark_stopped,
+)
 from app.scaling.render import socket_path
+from app.scaling.scale import bring_to, hold_floors, overrides
+from app.scaling.slots import Slots
 from app.scaling.supervisord import ALIVE, WANTED, Process, Reread, Supervisord
 from app.scaling.table import SLOT_NAME
 
@@ -35,13 +46,40 @@ def connected(settings: Settings) -> Iterator[Supervisord]:
         client.close()
 
 
-def update(settings: Settings, root: Path, say: Say) -> Reread:
-    """Render, reread and apply: only groups whose configuration changed are restarted."""
+def update(settings: Settings, root: Path, say: Say, busy: Collection[int] | None = None) -> Reread:
+    """Render, reread and apply: only groups whose configuration changed are restarted.
+
+    Another number of processes alone is no reason to restart: those that are too many are stopped, the missing become
+    slots. `busy`: pids that have a task in hand and should rather stay.
+    """
     with configuration_lock(settings), connected(settings) as client:
-        render_home(settings, root)
+        render_home(settings, root, living(client))
         changes = client.reread()
         _apply(client, changes, say)
+        table = table_of(settings, root)
+        slots = Slots(settings, client, make_renderer(settings, root), table)
+        moves = hold_floors(settings, client, slots, table, busy)
+        for name in moves.started:
+            say(f"{name}: started")
+        for name in moves.leaving:
+            say(f"{name}: finishes its task and goes")
         return changes
+
+
+def keep_words(settings: Settings, root: Path, client: Supervisord) -> None:
+    """After a start: bring each queue of which a person said so to that number."""
+    table, stopped = table_of(settings, root), marked_stopped(settings)
+    slots = Slots(settings, client, make_renderer(settings, root), table)
+    for name, said in overrides(settings).items():
+        if table.queue(name) and name not in stopped:
+            bring_to(client, slots, name, said.floor, None)
+
+
+def living(client: Supervisord) -> dict[str, int]:
+    """How many processes each group has of which at least one is alive."""
+    processes = client.processes()
+    alive = {p.group for p in processes if p.state in ALIVE}
+    return dict(Counter(p.group for p in processes if p.group in alive))
 
 
 def bring_up(client: Supervisord, say: Say) -> None:
@@ -59,11 +97,13 @@ def start_group(settings: Settings, root: Path, name: str) -> list[str]:
     """Start the groups of a name, which no longer count as stopped by a person; their names."""
     with configuration_lock(settings), connected(settings) as client:
         groups = groups_named(settings, client, name)
+        unmark_stopped(settings, name)
         for group in groups:
             unmark_stopped(settings, group)
         _take_over_files(settings, root, client, groups)
         for group in groups:
             client.start_group(group)
+        keep_words(settings, root, client)
         return groups
 
 
@@ -72,6 +112,8 @@ def stop_group(settings: Settings, root: Path, name: str, wait: float | None) ->
     with connected(settings) as client:
         groups = groups_named(settings, client, name)
         with configuration_lock(settings):
+            if name.startswith("campaign_"):
+                mark_stopped(settings, name)
             for group in groups:
                 mark_stopped(settings, group)
                 client.stop_group(group)
@@ -88,7 +130,7 @@ def stop_group(settings: Settings, root: Path, name: str, wait: float | None) ->
 
 def _take_over_files(settings: Settings, root: Path, client: Supervisord, groups: list[str]) -> None:
     """Give supervisord the present files of groups that are down, so no later update restarts them."""
-    render_home(settings, root)
+    render_home(settings, root, living(client))
     changes = client.reread()
     down = tuple(g for g in changes.changed if g in groups and not _alive(client, [g]))
     _apply(client, Reread((), down, ()), lambda _: None)

@@ -89,6 +89,11 @@ class Renderer:
             stopwaitsecs=max(self.settings.stop_grace_seconds, queue.timeout + 10) + 15,
         )
 
+    def slot(self, table: Table, name: str, on: bool, stopped: bool = False) -> str | None:
+        """A group of one worker or of none; None when the table no longer has its queue."""
+        queue = table.queue_of_slot(name)
+        return self.worker(queue, name, int(on), stopped=stopped) if queue else None
+
     def service(self, service: Service, stopped: bool = False) -> str:
         """A group of the one process of a service."""
         return self._program(

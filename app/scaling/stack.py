@@ -19,11 +19,12 @@ from pathlib import Path
 from app.config import Settings
 from app.errors import Refused, Unavailable
 from app.scaling.files import configuration_lock, marked_stopped, render_home, unmark_stopped
-from app.scaling.groups import MARGIN, STEP, Say, bring_up, connected
+from app.scaling.groups import MARGIN, STEP, Say, bring_up, connected, keep_words, living
 from app.scaling.processes import Found, processes_of, roots
 from app.scaling.render import SUPERVISORD
+from app.scaling.scale import overrides
 from app.scaling.supervisord import Process, Supervisord
-from app.scaling.table import FOUNDATION
+from app.scaling.table import FOUNDATION, owner_of_slot
 
 
 def start_all(settings: Settings, root: Path, say: Say) -> None:
@@ -36,12 +37,13 @@ def start_all(settings: Settings, root: Path, say: Say) -> None:
             unmark_stopped(settings, group)
         if state is None:
             _end_leftovers(settings, say)
-        render_home(settings, root)
+        render_home(settings, root, living(client) if state else None)
         if state is None:
             _spawn(settings, root, client)
             say(f"supervisord started, pid {client.pid()}")
         else:
             bring_up(client, say)
+        keep_words(settings, root, client)
 
 
 def not_running(settings: Settings, timeout: float, groups: list[str] | None = None) -> list[Process]:
@@ -50,10 +52,20 @@ def not_running(settings: Settings, timeout: float, groups: list[str] | None = N
         wanted = groups or [c.group for c in client.configured() if c.autostart and c.in_use]
         deadline = time.monotonic() + timeout
         while True:
-            late = [p for p in client.processes() if p.group in wanted and p.state != "RUNNING"]
+            late = [
+                p
+                for p in client.processes()
+                if p.group in wanted and p.state != "RUNNING" and not _sent_away(settings, p)
+            ]
             if not late or time.monotonic() > deadline:
                 return late
             time.sleep(STEP)
+
+
+def _sent_away(settings: Settings, process: Process) -> bool:
+    """Whether scaling has told this one to go: it was in a slot, or one too many for what a person said."""
+    scaled = owner_of_slot(process.group) is not None or process.group in overrides(settings)
+    return scaled and process.state in ("STOPPING", "STOPPED")
 
 
 def stop_all(settings: Settings, wait: float | None, say: Say) -> list[Found] | None:
@@ -84,8 +96,9 @@ def _ask_to_stop(client: Supervisord, longest: float) -> float:
     """SIGTERM to all but the foundations at once, then the ordered shutdown; its longest wait."""
     try:
         configured = client.configured()
-        above = {c.group for c in configured if c.in_use and c.priority >= FOUNDATION}
-        for group in sorted(above):
+        above = {c.group: c.priority for c in configured if c.in_use and c.priority >= FOUNDATION}
+        # The last started first, so that the manager does not make up for those that stop.
+        for group in sorted(above, key=lambda group: -above[group]):
             client.stop_group(group)
         client.shutdown()
     except Unavailable:

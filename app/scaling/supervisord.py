@@ -137,6 +137,14 @@ class Supervisord:
         """Send every running process of a group its SIGTERM."""
         self._call("stopProcessGroup", group, False)
 
+    def start_process(self, process: Process) -> None:
+        """Start one process that is down; raises Refused when it is not, or cannot be executed."""
+        self._call("startProcess", f"{process.group}:{process.name}", False)
+
+    def stop_process(self, process: Process) -> None:
+        """Send one process its SIGTERM and let it stay down; raises Refused when it is not running."""
+        self._call("stopProcess", f"{process.group}:{process.name}", False)
+
     def signal(self, process: Process, name: str) -> None:
         """Send one process a signal; raises Refused when it is not running."""
         self._call("signalProcess", f"{process.group}:{process.name}", name)

@@ -6,7 +6,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ PLACEHOLDERS = frozenset({"python", "root", "home", "redis_server"})
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 # Names that scaling gives to its own groups: `send-burst-1`, `campaign_18-2`.
 SLOT_NAME = re.compile(r"(?P<queue>.+)-burst-\d+|(?P<campaign>campaign_\d+)(-\d+)?")
+# The queue whose workers a boost's are like, but for what they serve and their memory in MB.
+BOOSTED = "send"
+BOOST_MEMORY = 256
 MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -68,6 +71,20 @@ class Table:
 
     def queue(self, name: str) -> Queue | None:
         return next((q for q in self.queues if q.name == name), None)
+
+    def queue_of_slot(self, slot: str) -> Queue | None:
+        """What the worker of a slot is: one of its queue, or for a boost one that serves its campaign only."""
+        owner = owner_of_slot(slot)
+        if owner is None or owner.startswith("campaign_"):
+            like = self.queue(BOOSTED)
+            return replace(like, queues=(owner,), memory=BOOST_MEMORY) if like and owner else None
+        return self.queue(owner)
+
+
+def owner_of_slot(group: str) -> str | None:
+    """The queue or `campaign_<id>` that a slot belongs to; None for a group that is no slot."""
+    slot = SLOT_NAME.fullmatch(group)
+    return (slot["queue"] or slot["campaign"]) if slot else None
 
 
 def load_table(path: Path) -> Table:

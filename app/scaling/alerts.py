@@ -1,0 +1,138 @@
+"""Alerts: what they are, and which of them a person has been told already.
+
+A problem that stays is told once, then again every so many minutes; one that went away is told as
+resolved. What was told is remembered in `state/alerts.json`, per way of telling.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app.config import Settings
+from app.errors import MailcrewError
+
+#: A problem whose end could not be told for so long (ms) is forgotten.
+FORGET_MS = 86_400_000
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One problem. `key` stays the same for as long as it is the same problem, whatever its figures."""
+
+    key: str
+    where: str
+    what: str
+    remedy: str
+
+    @property
+    def line(self) -> str:
+        return " ".join(f"{self.where}: {self.what}; {self.remedy}".split())
+
+    def as_json(self) -> dict[str, str]:
+        return {**asdict(self), "line": self.line}
+
+
+@dataclass(frozen=True)
+class Message:
+    """What one way of telling is to say now."""
+
+    alerts: tuple[Alert, ...]
+    resolved: tuple[str, ...]
+
+    @property
+    def empty(self) -> bool:
+        return not self.alerts and not self.resolved
+
+
+@dataclass
+class Known:
+    """A problem that was seen. Instants are ms since 1970; `told`: when, by way of telling."""
+
+    line: str
+    seen: int
+    told: dict[str, int] = field(default_factory=dict)
+
+
+Tell = Callable[[Message], None]
+
+
+def tell(settings: Settings, alerts: Sequence[Alert], ways: Mapping[str, Tell], now: int) -> list[str]:
+    """Tell by each way what is due there; the failures, for people. Nothing while another check is telling."""
+    failures = []
+    with _alone(settings.state) as mine:
+        if not mine:
+            return []
+        known = _read(settings.state / "alerts.json")
+        for alert in alerts:
+            known[alert.key] = Known(alert.line, now, known[alert.key].told if alert.key in known else {})
+        for name, way in ways.items():
+            mark = hashlib.sha256(name.encode()).hexdigest()[:16]
+            message = due(alerts, known, mark, now, settings.alert_repeat_minutes * 60_000)
+            if message.empty:
+                continue
+            try:
+                way(message)
+            except MailcrewError as error:
+                failures.append(str(error))  # it is due again at the next check
+                continue
+            for alert in message.alerts:
+                known[alert.key].told[mark] = now
+            for key in set(known) - {alert.key for alert in alerts}:
+                known[key].told.pop(mark, None)
+        present = {alert.key for alert in alerts}
+        kept = {key: one for key, one in known.items() if key in present or (one.told and now - one.seen < FORGET_MS)}
+        _write(settings.state / "alerts.json", kept)
+    return failures
+
+
+def due(alerts: Sequence[Alert], known: Mapping[str, Known], mark: str, now: int, repeat_ms: int) -> Message:
+    """What a way of telling has not told yet, or not for so long; and what it told that is no more."""
+    present = {alert.key for alert in alerts}
+
+    def is_due(alert: Alert) -> bool:
+        told = known[alert.key].told.get(mark) if alert.key in known else None
+        # A clock that was set back must not silence it.
+        return told is None or not 0 <= now - told < repeat_ms
+
+    return Message(
+        alerts=tuple(alert for alert in alerts if is_due(alert)),
+        resolved=tuple(one.line for key, one in sorted(known.items()) if key not in present and mark in one.told),
+    )
+
+
+@contextmanager
+def _alone(state: Path) -> Iterator[bool]:
+    with _private(state / "alerts.lock") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def _private(path: Path) -> Any:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w")
+
+
+def _read(path: Path) -> dict[str, Known]:
+    try:
+        stored = json.loads(path.read_text("utf-8"))
+        return {key: Known(str(one["line"]), int(one["seen"]), dict(one["told"])) for key, one in stored.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}  # none yet; of a broken one it is better to tell twice than never
+
+
+def _write(path: Path, known: Mapping[str, Known]) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with _private(beside) as file:
+        json.dump({key: asdict(one) for key, one in known.items()}, file, ensure_ascii=False)
+    beside.replace(path)

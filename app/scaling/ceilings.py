@@ -1,0 +1,139 @@
+"""How many more workers the machine, the database and the SMTP servers can carry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.db import Db
+from app.models.states import CampaignStatus
+from app.scaling.policy import Ceiling
+from app.scaling.table import BOOSTED, Queue
+
+#: Left to everything else on the machine, in MB.
+RESERVE_MB = 256
+#: Left to people and commands, in connections.
+RESERVE_CONNECTIONS = 10
+#: From this part of the limit on, the limit is what holds sending back.
+AT_LIMIT = 0.9
+
+MEMINFO = Path("/proc/meminfo")
+CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Room:
+    """What is free for more workers, everything promised to present ones taken off; None: no limit known."""
+
+    memory_mb: float | None
+    connections: int | None
+
+    def more(self, queue: Queue) -> int | None:
+        """How many more workers of a queue fit; None: as many as you like."""
+        found = [ceiling.workers for ceiling in self.ceilings(queue, 0)]
+        return min(found) if found else None
+
+    def ceilings(self, queue: Queue, present: int) -> tuple[Ceiling, ...]:
+        """What the room allows a queue that has `present` workers."""
+        found = []
+        if self.memory_mb is not None:
+            found.append(Ceiling("memory", present + max(0, int(self.memory_mb // queue.memory))))
+        if self.connections is not None:
+            more = max(0, self.connections // connections_of(queue))
+            found.append(Ceiling("database connections", present + more))
+        return tuple(found)
+
+    def less(self, queue: Queue, workers: int) -> Room:
+        """The room once `workers` more of a queue have been started."""
+        return Room(
+            None if self.memory_mb is None else self.memory_mb - workers * queue.memory,
+            None if self.connections is None else self.connections - workers * connections_of(queue),
+        )
+
+
+@dataclass(frozen=True)
+class Present:
+    """A worker of this host: what it is, what it holds now, and whether it is still opening its connections."""
+
+    queue: Queue
+    rss_mb: float
+    young: bool
+
+
+def connections_of(queue: Queue) -> int:
+    """Database connections that one worker may open: each thread its own and its clerk's, and three for helpers."""
+    serves_campaigns = any(name == BOOSTED or name.startswith("campaign_") for name in queue.queues)
+    return 2 * queue.threads + 3 if serves_campaigns else queue.threads + 1
+
+
+def free_room(db: Db | None, present: Iterable[Present]) -> Room:
+    """What is free now. Workers may grow up to their memory limit, so that much is theirs."""
+    workers = list(present)
+    memory, connections = available_mb(), free_connections(db) if db else None
+    promised = sum(max(0.0, worker.queue.memory - worker.rss_mb) for worker in workers)
+    opening = sum(connections_of(worker.queue) for worker in workers if worker.young)
+    return Room(
+        None if memory is None else memory - RESERVE_MB - promised,
+        None if connections is None else connections - RESERVE_CONNECTIONS - opening,
+    )
+
+
+def free_connections(db: Db) -> int | None:
+    """Connections that the database still grants; None for SQLite, which has no limit."""
+    if db.dialect != "mysql":
+        return None
+    used = db.row("SHOW GLOBAL STATUS LIKE 'Threads_connected'")
+    return int(db.value("SELECT @@max_connections")) - int(used[1] if used else 0)
+
+
+def available_mb() -> float | None:
+    """Memory that new processes may take here, in MB: the machine's or the container's; None when nobody says."""
+    found = [value for value in (_machine_mb(), _container_mb()) if value is not None]
+    return min(found) if found else None
+
+
+def smtp_ceilings(db: Db, queue: Queue, rate: float | None, present: int) -> tuple[Ceiling, ...]:
+    """What the servers of the sending campaigns allow: their connections, and their limits once reached.
+
+    A server without a limit of a kind makes that kind no ceiling. One that only cools down still counts.
+    """
+    rows = db.rows(
+        "SELECT DISTINCT s.id, s.max_connections, s.per_second, s.per_minute, s.per_hour FROM campaigns c "
+        "JOIN campaign_servers cs ON cs.campaign_id = c.id JOIN servers s ON s.id = cs.server_id "
+        "WHERE c.status = ? AND s.state = 'active'",
+        CampaignStatus.SENDING,
+    )  # fmt: skip
+    if not rows:
+        return ()
+    found = []
+    if all(row[1] is not None for row in rows):
+        found.append(Ceiling("SMTP connections", max(1, sum(int(row[1]) for row in rows) // queue.threads), hard=False))
+    speeds = [_per_second(*row[2:]) for row in rows]
+    limit = sum(speed for speed in speeds if speed is not None)
+    if rate is not None and None not in speeds and rate >= AT_LIMIT * limit:
+        found.append(Ceiling(f"SMTP limit of {limit:.3g}/s", max(1, present), hard=False))
+    return tuple(found)
+
+
+def _per_second(second: int | None, minute: int | None, hour: int | None) -> float | None:
+    limits = [int(limit) / span for limit, span in ((second, 1), (minute, 60), (hour, 3600)) if limit is not None]
+    return min(limits) if limits else None
+
+
+def _machine_mb() -> float | None:
+    try:
+        line = next(line for line in MEMINFO.read_text().splitlines() if line.startswith("MemAvailable:"))
+        return int(line.split()[1]) * 1024 / 1e6
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None  # not Linux's
+
+
+def _container_mb() -> float | None:
+    try:
+        limit, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return None  # no container, no limit ("max"), or version 1
+    # Pages of files that nobody uses now are given back before anybody is refused.
+    return (limit - used + int(stat.get("inactive_file", 0))) / 1e6
