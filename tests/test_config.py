@@ -48,6 +48,8 @@ def test_an_empty_variable_counts_as_unset(tmp_path: Path) -> None:
         ("SEND_BATCH_SIZE", "ten"),
         ("LEASE_SECONDS", "4"),
         ("LEASE_SECONDS", "30.5"),
+        ("HOST_GONE_SECONDS", "599"),
+        ("HOST_GONE_SECONDS", "604801"),
         ("STOP_GRACE_SECONDS", "-1"),
         ("DATABASE_URL", "postgres://x/y"),
         ("DATABASE_URL", "mysql://u:p@h:99999/x"),
@@ -67,6 +69,14 @@ def test_a_bad_value_is_refused_with_the_name_and_what_is_allowed(tmp_path: Path
     assert refused.value.exit_code == 2
     assert name in str(refused.value)
     assert "is not allowed" in str(refused.value)
+
+
+def test_a_host_counts_as_gone_only_after_several_leases(tmp_path: Path) -> None:
+    assert read_settings({}, root=tmp_path).host_gone_seconds == 3600
+    assert read_settings({"LEASE_SECONDS": "1800"}, root=tmp_path).host_gone_seconds == 7200
+    assert read_settings({"HOST_GONE_SECONDS": "600"}, root=tmp_path).host_gone_seconds == 600
+    with pytest.raises(SettingError, match="at least 4 times LEASE_SECONDS"):
+        read_settings({"HOST_GONE_SECONDS": "3600", "LEASE_SECONDS": "1800"}, root=tmp_path)
 
 
 def test_a_refused_url_does_not_show_its_password(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def lease_all_kinds(db: Db, settings: Settings, campaign_id: int) -> None:
         mails = mails_of(db, lease)
         assert len(mails) == 20
         keeper.hold(lease)
-        keeper.step(time.monotonic())
+        keeper.step(time.monotonic(), time.monotonic())
         if only:
             assert hand_back(db, campaign_id, lease.number, lease.token, now)
             continue

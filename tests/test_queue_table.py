@@ -19,7 +19,7 @@ def test_the_shipped_table_is_valid_and_has_the_shipped_queues() -> None:
 
     processes = {queue.name: queue.processes for queue in table.queues}
     assert processes == {"periodic": 1, "mail": 0, "expand": 1, "send": 2, "monitor": 0}
-    assert {service.name for service in table.services} == {"redis", "catcher", "scheduler", "web"}
+    assert {service.name for service in table.services} == {"redis", "catcher", "queue-manager", "scheduler", "web"}
 
 
 def test_in_the_shipped_table_what_the_queues_need_is_a_foundation() -> None:

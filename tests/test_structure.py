@@ -16,7 +16,7 @@ from app.config import ROOT, TABLE
 
 #: The levels of docs, lowest first. A module may import what stands below it.
 LEVELS = (
-    {"app.errors", "app.events"},
+    {"app.clock", "app.errors", "app.events"},
     {"app.config"},
     {"app.db", "app.migrations"},
     {"app.models"},
@@ -29,6 +29,7 @@ LEVEL_OF = {unit: level for level, units in enumerate(LEVELS) for unit in units}
 #: Siblings that may import each other after all, and why.
 SIBLINGS: dict[tuple[str, str], str] = {
     ("app.events", "app.errors"): "both are leaves",
+    ("app.scaling", "app.workers"): "the manager reads the workers' heartbeats",
 }
 
 #: Loaded by name at run time, which the imports do not show.

@@ -131,10 +131,11 @@ def test_update_restarts_what_changed_and_nothing_else(make_stack: MakeStack) ->
     stack.table = kept + queue("send", 2) + queue("new") + catcher.replace("{}", "2000")
     said = stack.run("update")
 
-    assert sorted(said.splitlines()) == ["catcher: changed", "gone: removed", "new: added", "send: changed"]
-    wait_for(lambda: set(stack.pids()) == {"kept_00", "send_00", "send_01", "new_00", "catcher"}, "all running")
+    assert sorted(said.splitlines()) == ["catcher: changed", "gone: removed", "new: added", "send-burst-1: started"]
+    wait_for(lambda: set(stack.pids()) == {"kept_00", "send_00", "send-burst-1_00", "new_00", "catcher"}, "all running")
     after = stack.pids()
     assert after["kept_00"] == before["kept_00"]
+    assert after["send_00"] == before["send_00"]
     assert after["catcher"] != before["catcher"]
 
 

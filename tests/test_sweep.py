@@ -11,7 +11,7 @@ import time
 import pytest
 
 from app.campaigns.batches import Lease, lease_next, mails_of, new_token
-from app.campaigns.journal import Journal, MailState, Slot
+from app.campaigns.journal import Journal, MailState, Slot, read_owner
 from app.campaigns.outcomes import MAX_CRASHES, Outcome, write_outcomes
 from app.campaigns.sweep import sweep
 from app.config import Settings
@@ -20,6 +20,7 @@ from app.mail.servers import add_server
 from app.models.states import RecipientState
 from app.models.tables import Batch, Campaign, Recipient
 from tests.sending import add_list, add_people, draft, expand, start
+from tests.working import eventually
 
 
 @pytest.fixture
@@ -183,9 +184,16 @@ def test_a_worker_stopped_for_longer_than_its_lease_is_ended_and_settled(
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     name = process.stdout.readline().strip()
-    assert lease_next(db, token=new_token(), journal=name, only=None, now=db.now_ms(), monotonic=0.0, lease_seconds=1)
+    Batch.insert(campaign_id=campaign, number=2, state="ready", ready_at=0, pending=0).execute()
+    for _ in range(2):
+        assert lease_next(
+            db, token=new_token(), journal=name, only=None, now=db.now_ms(), monotonic=0.0, lease_seconds=1
+        )
     os.kill(process.pid, signal.SIGSTOP)
     later = db.now_ms() + 10_000
+    # The beat is written once at the start here, so that a second later the owner counts as stopped.
+    eventually(lambda: read_owner(settings.journals / name).silent_seconds > 1, "it is silent")
+    assert sweep(db, settings.journals, later, 1, lambda _: None).owners_killed == 1, "once, whatever it has in hand"
     deadline = time.monotonic() + 20
     while process.poll() is None and time.monotonic() < deadline:
         sweep(db, settings.journals, later, 1, lambda _: None)

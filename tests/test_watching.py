@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.cli.look import Watcher
+from app.cli.monitor_campaign import plain_line
 from app.config import ROOT, Settings
 from app.db import Db
 from app.mail.servers import add_server
 from app.models.tables import Campaign
 from app.queues.broker import redis_client
+from app.workers.trouble import PASSED_SECONDS, Troubles
 from tests.sending import NOW, add_list, add_people, draft, expand, join, start
 from tests.test_heartbeat import plant
+from tests.working import WorkerProcess, eventually
 
 KEYS = {
     "id", "name", "status", "recipients", "pending", "sending", "sent", "failed", "skipped", "unknown", "queue",
@@ -94,6 +101,43 @@ def test_a_person_reads_the_lists_the_overlap_what_is_wrong_and_what_to_type(set
     client.close()
 
 
+def test_a_worker_that_cannot_work_is_named_with_its_reason(settings: Settings, campaign: int) -> None:
+    client = redis_client(f"{settings.redis_url}?db=14")
+    plant(client, "send_00", 0, trouble="sending: no room for a journal in /j")
+    plant(client, "send_01", 0)
+    text = run(settings, "check-campaign", campaign).stdout
+    assert "! worker send_00 on h: sending: no room for a journal in /j: bin/supervisor-manager logs send -" in text
+    assert checked(settings, campaign)["blocked_by"] is None, "another one works"
+    plant(client, "send_01", 0, trouble="sending: the database is in trouble")
+    assert checked(settings, campaign)["blocked_by"] == "worker send_00 on h: sending: no room for a journal in /j"
+    client.flushdb()
+    client.close()
+
+
+def test_a_real_worker_without_room_for_its_journal_is_seen(settings: Settings, db: Db, campaign: int) -> None:
+    url = f"{settings.redis_url}?db=14"
+    with WorkerProcess(settings, "--queues", "send", name="send_00", REDIS_URL=url) as worker:
+        worker.wait_for("Signal handlers registered (SIGTERM, SIGINT, SIGQUIT)")
+        # As on a full disk: no file of this process may grow to the size of a journal.
+        resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
+        eventually(lambda: "no room for a journal" in str(checked(settings, campaign)["blocked_by"]), "it is seen", 60)
+        monitor = Watcher(replace(settings, redis_url=url), db, campaign).look()
+        assert "no room for a journal" in plain_line(monitor)
+    client = redis_client(url)
+    client.flushdb()
+    client.close()
+
+
+def test_a_trouble_that_is_not_told_again_has_passed() -> None:
+    troubles = Troubles()
+    troubles.tell("sending", "no room")
+    troubles.tell("housekeeping", "database away")
+    assert troubles.text() == "sending: no room; housekeeping: database away"
+    troubles.tell("sending", "")
+    assert troubles.text() == "housekeeping: database away"
+    assert troubles.text(time.monotonic() + PASSED_SECONDS) == ""
+
+
 @pytest.mark.parametrize(
     ("status", "said"),
     [("draft", "campaigns schedule 1"), ("scheduled", "the next minute"), ("sent", "nothing is wrong")],
@@ -122,7 +166,7 @@ def test_in_a_pipe_the_monitor_prints_plain_lines_and_ends_with_the_campaign(
         Campaign.update(status="sent", finished_at=db.now_ms()).execute()
         db.close()
 
-    timer = threading.Timer(1.5, finish)
+    timer = threading.Timer(5, finish)
     timer.start()
     done = run(settings, "monitor-campaign", campaign, 0.2)
     timer.join()

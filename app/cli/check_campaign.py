@@ -11,7 +11,7 @@ from dataclasses import asdict
 from app.campaigns.audience import list_sizes, unique_total
 from app.cli.context import open_home
 from app.cli.instants import duration, iso
-from app.cli.look import Look, Watcher
+from app.cli.look import Look, Watcher, told
 from app.cli.main import run
 from app.db import Db
 from app.models.tables import Campaign
@@ -42,6 +42,7 @@ def check(args: argparse.Namespace) -> int:
 def as_json(look: Look) -> dict[str, object]:
     """The document that scripts read."""
     fields = asdict(look.progress)
+    fields["blocked_by"] = look.blocked_by
     return {"id": fields.pop("campaign_id"), **fields, "queue": look.queue, "workers": look.workers}
 
 
@@ -88,6 +89,12 @@ def hints(look: Look) -> list[str]:
         found.append("! there is work and no worker: bin/supervisor-manager start")
     if p.blocked_by:
         found.append(f"! waiting: {p.blocked_by}")
+    if p.status == "sending":
+        # `send` of the process send_00; its log holds the rest.
+        found += [
+            f"! {told(one)}: bin/supervisor-manager logs {one.program.rpartition('_')[0] or one.program} --errors"
+            for one in look.in_trouble
+        ]
     if p.unknown:
         found.append(f"! {p.unknown:,} unknown: the server may have them; bin/mailcrew campaigns unknown --help")
     if p.failed:

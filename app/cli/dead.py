@@ -11,7 +11,7 @@ from typing import Any
 import redis
 
 from app.cli.instants import iso
-from app.config import ROOT, settings
+from app.config import settings
 from app.errors import NotFound, UsageError
 from app.queues.broker import redis_client
 from app.queues.dead_letters import (
@@ -115,7 +115,7 @@ def _chosen(
     client: redis.Redis, args: argparse.Namespace, read: Callable[[redis.Redis, str], Iterator[DeadLetter]]
 ) -> Iterator[DeadLetter]:
     """The letters that --queue and --id name; raises NotFound when there is no such queue or message."""
-    known = {name for queue in load_table(ROOT / "supervisor" / "queues.toml").queues for name in queue.queues}
+    known = {name for queue in load_table(settings().table_of()).queues for name in queue.queues}
     filled = queues_with_dead_letters(client)
     if args.queue and args.queue not in known | filled:
         raise NotFound(f"there is no queue {args.queue!r}; there are {', '.join(sorted(known | filled))}")

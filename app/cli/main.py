@@ -10,12 +10,12 @@ import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
-from app.cli import campaigns, database, dead, lists, servers, tokens
+from app.cli import campaigns, check, database, dead, hosts, lists, servers, tokens
 from app.db.connection import DatabaseTrouble
 from app.errors import MailcrewError
 from app.queues.broker import RedisTrouble
 
-GROUPS: tuple[ModuleType, ...] = (database, lists, servers, campaigns, dead, tokens)
+GROUPS: tuple[ModuleType, ...] = (check, database, lists, servers, campaigns, dead, hosts, tokens)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

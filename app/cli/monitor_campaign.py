@@ -15,7 +15,7 @@ from rich.text import Text
 
 from app.cli.context import open_home
 from app.cli.instants import duration
-from app.cli.look import Look, Watcher
+from app.cli.look import Look, Watcher, told
 from app.cli.main import run
 
 EIGHTHS = " ▁▂▃▄▅▆▇█"
@@ -93,7 +93,7 @@ def plain_line(now: Look) -> str:
     p = now.progress
     eta = f" eta {duration(p.eta_seconds)}" if p.eta_seconds is not None else ""
     warning = " WARNING: there is work and no worker" if now.idle_for_lack_of_workers else ""
-    blocked = f" waiting: {p.blocked_by}" if p.blocked_by else ""
+    blocked = f" waiting: {now.blocked_by}" if now.blocked_by else ""
     return (
         f"campaign {p.campaign_id} {phase(now)} {percent(now):.1f}% {p.done}/{p.recipients} sent={p.sent} "
         f"failed={p.failed} skipped={p.skipped} unknown={p.unknown} queue={now.queue} workers={now.workers} "
@@ -129,6 +129,8 @@ def render(now: Look, speeds: Sequence[float]) -> Group:
     lines: list[RenderableType] = [title, bar, numbers, pace]
     if p.blocked_by:
         lines.append(Text(f"waiting: {p.blocked_by}", style="yellow"))
+    if p.status == "sending":
+        lines += [Text(told(one), style="bold red") for one in now.in_trouble]
     if now.idle_for_lack_of_workers:
         lines.append(Text("there is work and no worker: bin/supervisor-manager start", style="bold red"))
     return Group(*lines)

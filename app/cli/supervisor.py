@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from app.cli import check_stack, scale
+from app.cli.at_work import campaigns_in_hand, doing, workers_here
+from app.cli.logs import show_logs
 from app.cli.main import run
 from app.cli.stack_status import print_status
 from app.config import ROOT, Settings, make_home, settings
 from app.db import migrate
-from app.errors import NotFound, Unavailable
+from app.errors import UsageError
 from app.models.tables import open_database
 from app.scaling.files import configuration_lock, render_home, this_machine
-from app.scaling.groups import start_group, stop_group, update
+from app.scaling.groups import connected, living, start_group, stop_group, update
 from app.scaling.rolling import restart
 from app.scaling.stack import not_running, start_all, stop_all
 
@@ -63,15 +64,21 @@ def _parser(root: Path) -> argparse.ArgumentParser:
 
     status = _add(commands, "status", partial(_status, root), "what runs and what does not", "status --json")
     status.add_argument("--json", action="store_true", help="one JSON document")
+    status.add_argument("--watch", action="store_true", help="redraw every 2 seconds, until Ctrl-C")
 
-    logs = _add(commands, "logs", _logs, "the last lines of a group's logs", "logs send -f --errors")
+    logs = _add(commands, "logs", _logs, "a group's logs as one, in the order of time", "logs send -f --errors")
     logs.add_argument("name", metavar="NAME", help="a queue with its bursts and boosts, or a service")
     logs.add_argument("-f", "--follow", action="store_true", help="go on showing what is added")
     logs.add_argument("--errors", action="store_true", help="stderr instead of stdout")
-    logs.add_argument("-n", "--lines", type=int, default=50, metavar="N", help="lines a file (default: 50)")
+    logs.add_argument("-n", "--lines", type=int, default=50, metavar="N", help="lines in all (default: 50)")
+    logs.add_argument("--json", action="store_true", help="one JSON object a line, as it was logged")
 
+    check_stack.add_options(_add(commands, "check", partial(check_stack.check, root), *check_stack.HELP))
+
+    scale.add_options(_add(commands, "scale", partial(scale.scale, root), *scale.HELP))
     _add(commands, "render", partial(_render, root), "write the configuration, apply nothing", "render")
     _add(commands, "update", partial(_update, root), "render, reread, apply the changed groups", "update")
+    _add(commands, "reload", partial(_reload, root), "update, then replace what runs one by one", "reload")
     return parser
 
 
@@ -96,10 +103,7 @@ def _start(root: Path, args: argparse.Namespace) -> int:
         groups = start_group(found, root, args.name)
         return _wait_until_running(found, args.wait, groups, f"started: {', '.join(groups)}")
     this_machine(found, root)  # Without a Redis nothing works; say so before anything is changed.
-    db = open_database(found)
-    for migration in migrate(db):
-        print(f"migrated: {migration}")
-    db.close()
+    _migrate(found)
     start_all(found, root, print)
     return _wait_until_running(found, args.wait, None, "everything runs")
 
@@ -118,8 +122,12 @@ def _stop(root: Path, args: argparse.Namespace) -> int:
     found = settings()
     if args.name:
         outlasted = stop_group(found, root, args.name, args.wait)
+        workers = (workers_here(found) if outlasted else None) or {}
         for process in outlasted:
-            print(f"{process.name} (pid {process.pid}) is still {process.state}", file=sys.stderr)
+            what = doing(workers.get(process.pid))
+            print(f"{process.name} (pid {process.pid}) is still {process.state}{what}", file=sys.stderr)
+        if outlasted:
+            print(f"asked to stop, and going on to; stop {args.name} again waits for them", file=sys.stderr)
         if not outlasted:
             print(f"stopped: {args.name}")
         return 1 if outlasted else 0
@@ -127,8 +135,10 @@ def _stop(root: Path, args: argparse.Namespace) -> int:
     if remaining is None:
         print("not running")
         return 0
-    for left in remaining:
-        print(f"{left.name} (pid {left.pid}) is still there", file=sys.stderr)
+    workers = (workers_here(found) if remaining else None) or {}
+    # supervisord and the foundations only wait for the others.
+    for left in [p for p in remaining if not (p.is_supervisord or p.stops_last)] or remaining:
+        print(f"{left.name} (pid {left.pid}) is still there{doing(workers.get(left.pid))}", file=sys.stderr)
     if remaining:
         print("they were asked to stop and go on stopping; stop again waits for them", file=sys.stderr)
         return 1
@@ -137,20 +147,36 @@ def _stop(root: Path, args: argparse.Namespace) -> int:
 
 
 def _restart(args: argparse.Namespace) -> int:
-    count = restart(settings(), args.name, print)
-    print(f"{count} processes restarted" if count else "nothing was running")
-    return 0
+    found, say = settings(), partial(print, flush=True)
+    make_home(found)
+    # The new workers would wait for it, and one by one nothing would be sent any more.
+    _migrate(found)
+    done = restart(found, args.name, say, lambda: campaigns_in_hand(found))
+    for process in done.down:
+        print(f"{process.name} is {process.state}: {process.detail}", file=sys.stderr)
+    print(f"{done.count} processes restarted" if done.count else "nothing was running")
+    return 1 if done.down else 0
+
+
+def _migrate(found: Settings) -> None:
+    db = open_database(found)
+    for migration in migrate(db, partial(print, flush=True)):
+        print(f"migrated: {migration}", flush=True)
+    db.close()
 
 
 def _status(root: Path, args: argparse.Namespace) -> int:
-    return print_status(settings(), root, as_json=args.json)
+    if args.json and args.watch:
+        raise UsageError("--json and --watch do not go together: --json prints one document")
+    return print_status(settings(), root, as_json=args.json, watch=args.watch)
 
 
 def _render(root: Path, _args: argparse.Namespace) -> int:
     found = settings()
     make_home(found)
-    with configuration_lock(found):
-        changes = render_home(found, root)
+    with configuration_lock(found), connected(found) as client:
+        runs = client.state() == "RUNNING"
+        changes = render_home(found, root, living(client) if runs else None)
     for name in changes.written:
         print(f"written: {found.home / name}")
     for name in changes.removed:
@@ -163,26 +189,27 @@ def _render(root: Path, _args: argparse.Namespace) -> int:
 def _update(root: Path, _args: argparse.Namespace) -> int:
     found = settings()
     make_home(found)
-    changes = update(found, root, print)
-    if not (changes.added or changes.changed or changes.removed):
+    lines: list[str] = []
+
+    def say(line: str) -> None:
+        lines.append(line)
+        print(line, flush=True)
+
+    update(found, root, say, scale.busy_here(found))
+    if not lines:
         print("nothing to change")
     return 0
 
 
+def _reload(root: Path, args: argparse.Namespace) -> int:
+    _update(root, args)
+    return _restart(argparse.Namespace(name=None))
+
+
 def _logs(args: argparse.Namespace) -> int:
-    found = settings()
-    suffix = "err" if args.errors else "log"
-    process = re.compile(re.escape(args.name) + r"(-burst-\d+|-\d+)?(_\d{2,})?")
-    files = [p for p in sorted(found.logs.glob(f"*.{suffix}")) if process.fullmatch(p.stem)]
-    if not files:
-        raise NotFound(f"{args.name!r} has no .{suffix} file in {found.logs}")
-    tail = shutil.which("tail")
-    if tail is None:
-        raise Unavailable("the program tail is not installed")
-    sys.stdout.flush()
-    # -F: the file is renamed when it reaches 100 MB, and the new one is to be followed.
-    words = [tail, "-n", str(args.lines), *(["-F"] if args.follow else []), "--", *map(str, files)]
-    os.execv(tail, words)  # noqa: S606 (a list, no shell)
+    return show_logs(
+        settings().logs, args.name, errors=args.errors, lines=args.lines, follow=args.follow, as_json=args.json
+    )
 
 
 def _last_lines(found: Settings, process: str) -> list[str]:

@@ -1,0 +1,131 @@
+"""`bin/supervisor-manager check`: one line per problem, for a person and for cron.
+
+Every service is asked within seconds, so a check a minute never piles up, and two at once do no harm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from app.cli.answers import Asked
+from app.cli.check_machine import MIN_FREE_MB, disk_alerts, permission_alerts
+from app.cli.check_processes import process_alerts
+from app.cli.check_services import ask_database, ask_redis, database_alerts, database_remedy, redis_alerts
+from app.cli.stack_picture import Gatherer, Picture, open_existing
+from app.config import TABLE, Settings, make_home, settings
+from app.errors import SettingError, Unavailable
+from app.scaling.alert_routes import alert_server, mail, post
+from app.scaling.alerts import Alert, Message, Tell, tell
+from app.scaling.declared import declared
+
+HELP = ("what needs somebody's attention", "check --webhook https://chat.example.com/hook")
+SECONDS = 5.0
+T = TypeVar("T")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Prints one line ALERT: … per problem and exits with 1, or one line OK … and exits with 0."
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument("--webhook", metavar="URL", help="post new problems there (default: ALERT_WEBHOOK)")
+    parser.add_argument("--mail", metavar="ADDR", help="mail new problems there (default: ALERT_MAIL)")
+    parser.add_argument(
+        "--repeat", metavar="MIN", help="tell what stays again after MIN (default: ALERT_REPEAT_MINUTES)"
+    )
+    parser.add_argument(
+        "--min-free", type=int, default=MIN_FREE_MB, metavar="MB", help=f"free disk (default: {MIN_FREE_MB})"
+    )
+
+
+def check(root: Path, args: argparse.Namespace) -> int:
+    """Look, print, tell; 1 when there is a problem."""
+    try:
+        found = _with_options(settings(), args)
+    except SettingError as error:
+        _print(args, [Alert("settings", "settings", str(error), "mend it; docs/operations.md lists them all")], "")
+        return 1
+    make_home(found)
+    alerts, fine = look(found, root, args.min_free)
+    _print(args, alerts, fine)
+    ways = dict[str, Tell]()
+    if found.alert_webhook:
+        ways[f"webhook {found.alert_webhook}"] = partial(post, found.alert_webhook, found)
+    if found.alert_mail:
+        ways[f"mail {found.alert_mail}"] = partial(_mail, found)
+    if ways:
+        for failure in tell(found, alerts, ways, time.time_ns() // 1_000_000):
+            print(f"supervisor-manager: {failure}; tried again at the next check", file=sys.stderr)
+    return 1 if alerts else 0
+
+
+def look(found: Settings, root: Path, min_free_mb: int = MIN_FREE_MB) -> tuple[list[Alert], str]:
+    """The problems, and what to say when there is none."""
+    redis = Asked("Redis", partial(ask_redis, found, SECONDS))
+    database = Asked("the database", partial(ask_database, found.database_url))
+    deadline = time.monotonic() + SECONDS
+    picture = Gatherer(found, root, SECONDS).picture()
+    alerts = process_alerts(picture)
+    sums = declared(picture.table, found.redis_is_embedded) if picture.table else None
+    remedy = "bin/supervisor-manager logs redis" if found.redis_is_embedded else "see REDIS_URL"
+    said, mute = _answer(redis, deadline, "redis", remedy)
+    # Without supervisord the embedded one cannot run, and one line says so.
+    if mute and not (found.redis_is_embedded and picture.state is None):
+        alerts.append(mute)
+    if said is not None:
+        alerts += redis_alerts(said)
+    facts, silent = _answer(database, deadline, "database", database_remedy(found.database_url))
+    if silent:
+        alerts.append(silent)
+    if facts is not None:
+        alerts += database_alerts(facts, sums.max_connections if sums else None)
+        if "database" in picture.troubles and not facts.missing:
+            alerts.append(Alert("database", "database", picture.troubles["database"], "see DATABASE_URL"))
+    alerts += disk_alerts(found, min_free_mb)
+    alerts += permission_alerts(found)
+    return alerts, _fine(picture)
+
+
+def _answer(asked: Asked[T], deadline: float, where: str, remedy: str) -> tuple[T, None] | tuple[None, Alert]:
+    try:
+        return asked.answer(deadline), None
+    except Unavailable as error:
+        return None, Alert(where, where, str(error), remedy)
+
+
+def _fine(picture: Picture) -> str:
+    processes = [process for owner in picture.owners for process in owner.processes if process.state == "RUNNING"]
+    queues = [owner for owner in picture.owners if owner.kind == "queue"]
+    backlog = sum(owner.load.backlog or 0 for owner in queues)
+    return f"{len(processes)} processes run, {backlog:,} wait in {len(queues)} queues"
+
+
+def _with_options(found: Settings, args: argparse.Namespace) -> Settings:
+    """The settings with the command line's word for each, held against the same rules."""
+    said = {"ALERT_WEBHOOK": args.webhook, "ALERT_MAIL": args.mail, "ALERT_REPEAT_MINUTES": args.repeat}
+    parse: dict[str, Callable[[str], object]] = {setting.name: setting.parse for setting in TABLE}
+    return replace(found, **{name.lower(): parse[name](text) for name, text in said.items() if text is not None})  # type: ignore[arg-type]
+
+
+def _mail(found: Settings, message: Message) -> None:
+    server = partial(alert_server, found, partial(open_existing, found.database_url))
+    # The servers stand in a database that may be frozen, and its own time-outs are longer than our minute.
+    address = Asked("the database", server).answer(time.monotonic() + SECONDS)
+    mail(found.alert_mail, found, lambda: address, message)
+
+
+def _print(args: argparse.Namespace, alerts: list[Alert], fine: str) -> None:
+    if args.json:
+        document = {"ok": not alerts, "alerts": [alert.as_json() for alert in alerts]}
+        print(json.dumps(document, ensure_ascii=False, indent=2))
+        return
+    for alert in alerts:
+        print(f"ALERT: {alert.line}")
+    if not alerts:
+        print(f"OK {fine}")
