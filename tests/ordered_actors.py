@@ -11,14 +11,14 @@ from app.queues.tickets import enqueue
 
 TRACE = "test:trace"
 #: How many tasks of `high` a task puts there while it runs.
-MORE = 10
+MORE = 30
 
 
 @dramatiq.actor(queue_name="high", max_retries=0)
 def urgent(name: str) -> None:
     _begin("high", name)
     if name == "asks for more":
-        more("later")
+        more("more")
 
 
 @dramatiq.actor(queue_name="default", max_retries=0)

@@ -154,9 +154,13 @@ def test_a_manager_brings_about_what_is_wanted_and_clears_up(
     assert two.items() <= three.items()
 
     db.run("UPDATE campaigns SET status = 'cancelled' WHERE id = ?", mine)
-    eventually(lambda: not pgrep(f"--queues campaign_{mine} "), "they have gone", SECONDS)
-    eventually(lambda: stack.run("queue-manager", "--once") is not None and not stack.processes(), "no slot", SECONDS)
-    assert not list(stack.settings.conf_d.glob("campaign_*"))
+    eventually(
+        lambda: all(p.state == "STOPPED" for p in stack.processes() if p.group.startswith("campaign_")),
+        "they have gone", SECONDS,
+    )  # fmt: skip
+    stack.run("queue-manager", "--once")
+    assert [p for p in stack.processes() if p.group.startswith("campaign_")] == []
+    assert list(stack.settings.conf_d.glob("campaign_*")) == []
 
 
 def test_what_cannot_be_boosted_is_said(stack: HomeStack, campaigns: tuple[int, int], db: Db) -> None:

@@ -63,7 +63,7 @@ def _silent(picture: Picture, owner: Owner) -> Iterator[Alert]:
             continue
         if running and picture.heartbeats is not None and picture.heartbeat(process) is None:
             what = f"runs (pid {process.pid}) and has not been heard of for 15 s: frozen, or cut off from Redis"
-            yield Alert(f"silent:{process.name}", process.name, what, f"bin/supervisor-manager restart {owner.name}")
+            yield Alert(f"silent:{process.name}", process.name, what, f"kill -9 {process.pid} has it replaced")
 
 
 def _behind(picture: Picture, owner: Owner) -> Iterator[Alert]:

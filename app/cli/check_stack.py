@@ -15,6 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from rich.console import Console
+from rich.text import Text
+
 from app.cli.answers import Asked
 from app.cli.check_machine import MIN_FREE_MB, disk_alerts, permission_alerts
 from app.cli.check_processes import process_alerts
@@ -125,7 +128,9 @@ def _print(args: argparse.Namespace, alerts: list[Alert], fine: str) -> None:
         document = {"ok": not alerts, "alerts": [alert.as_json() for alert in alerts]}
         print(json.dumps(document, ensure_ascii=False, indent=2))
         return
+    # A line each, however long: cron mails them and scripts count them.
+    console = Console(highlight=False, soft_wrap=True)
     for alert in alerts:
-        print(f"ALERT: {alert.line}")
+        console.print(Text.assemble(("ALERT: ", "bold red"), alert.line))
     if not alerts:
-        print(f"OK {fine}")
+        console.print(Text.assemble(("OK ", "bold green"), fine))

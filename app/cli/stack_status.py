@@ -147,7 +147,7 @@ def _add_processes(table: Table, picture: Picture, group: Processes, by_tasks: b
             Text(f"{heard.rate_per_second:,.1f}" if heard and by_tasks else "", style="dim"),
             _size(memory) if memory is not None else "",
             _span(process.uptime) if runs else "",
-            _restarting(picture, process) if runs else _trouble(process),
+            _restarting(picture, process) if runs else _detail(process),
         )
 
 
@@ -157,7 +157,15 @@ def _too_long(picture: Picture, owner: Owner) -> bool:
 
 
 def _trouble(process: Process) -> Text:
-    return Text(f"{process.state} {process.detail}" if process.state != "STOPPING" else "stopping", style=SOON)
+    """Why the one process of a service is not up."""
+    return Text(f"{process.state} ", style=SOON).append_text(_detail(process))
+
+
+def _detail(process: Process) -> Text:
+    """supervisord's reason; of a stopped or stopping one it only has the time of day."""
+    if process.state == "STOPPED":
+        return Text("not by our stop", style=SOON)
+    return Text("" if process.state == "STOPPING" else process.detail, style=SOON)
 
 
 def _at_work(picture: Picture, process: Process) -> Text:

@@ -1,4 +1,4 @@
-"""Follows every process's .err log and alarms on new lines that tell of trouble: one alarm a file and minute at most."""
+"""Follows every .err log and alarms on new lines that tell of trouble: one alarm a file and minute at most."""
 
 from __future__ import annotations
 
