@@ -26,8 +26,8 @@ from app.db import Db
 from app.errors import MailcrewError
 from app.events import warn
 from app.queues.tickets import discard, enqueue, top_up
+from app.queues.workers import threads_serving
 from app.scaling.own_slot import leave_own_slot
-from app.workers.heartbeat import threads_serving
 from app.workers.stopping import in_hand, stop_requested
 from app.workers.trouble import troubles
 
@@ -42,7 +42,9 @@ QUEUES = frozenset({"expand", SEND})
 def expand(campaign_id: int) -> None:
     """Expand a campaign from where its cursor stands."""
     with put_off("expansion"):
-        expand_campaign(database(), settings(), campaign_id, stop_requested, _top_up)
+        expand_campaign(
+            database(), settings(), campaign_id, stop_requested, _top_up, partial(troubles.tell, "expansion")
+        )
 
 
 @dramatiq.actor(queue_name=SEND, **NO_LIMITS)

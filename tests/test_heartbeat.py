@@ -14,7 +14,8 @@ import pytest
 import redis
 
 from app.queues.broker import redis_client
-from app.workers.heartbeat import KEY, STALE_SECONDS, Heartbeat, live_workers, resident_mb, threads_serving
+from app.queues.workers import KEY, STALE_SECONDS, live_workers, threads_serving
+from app.workers.heartbeat import Heartbeat, resident_mb
 from tests.working import MortalRedis, eventually
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import threading
 from email import message_from_bytes, policy
+from typing import Any
 
 import pytest
 
 from app.campaigns.batches import Lease, hand_back, lease_next, new_token
+from app.campaigns.housekeeping import next_ready_at
 from app.campaigns.progress import progress_of
 from app.campaigns.recipients import recipients_of
 from app.campaigns.service import SendService
 from app.config import Settings
-from app.db import Db
+from app.db import Db, connect
 from app.models.tables import Batch, Campaign, Recipient, Subscriber
 from tests.sending import NOW, add_list, add_people, add_test_server, draft, expand, send_all, start
 from tests.smtp_faults import Event, Fault, behave, drop, on, reply
@@ -237,6 +239,59 @@ def test_a_campaign_that_waited_does_not_starve_the_others_when_it_comes_back(db
         order = [leased.campaign_id for _ in range(8) if (leased := lease(db, now + 60_000))]
     assert order.count(waited) in (4, 5)
     assert order.count(other) in (3, 4)
+
+
+def test_a_lease_asks_no_more_of_the_database_beside_hundreds_of_campaigns_with_nothing_ready(
+    db: Db, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with SmtpServer() as server:
+        working = prepare(db, settings, server, people=400)
+    idle = [working + 1 + number for number in range(60)]
+    columns = "id, name, status, subject, sender, envelope_sender, message_key, served, created_at"
+    db.run_many(
+        f"INSERT INTO campaigns ({columns})",
+        [(id_, "idle", "sending", "s", "a@x.test", "a@x.test", f"{id_:016}", -1.0, 1) for id_ in idle],
+    )
+    later = db.now_ms() + 60_000
+    db.run_many(
+        "INSERT INTO batches (campaign_id, number, state, ready_at, pending)",
+        [(id_, 1, "ready", later + id_, 100) for id_ in idle],
+    )
+    asked: list[str] = []
+    execute: Any = db.peewee.execute_sql
+
+    def ask(sql: str, *rest: Any) -> Any:
+        asked.append(sql)
+        return execute(sql, *rest)
+
+    monkeypatch.setattr(db.peewee, "execute_sql", ask)
+    leased = lease(db, db.now_ms())
+    assert leased is not None
+    assert leased.campaign_id == working
+    assert len(asked) < 10
+    asked.clear()
+    assert next_ready_at(db, db.now_ms()) == later + idle[0]
+    assert len([sql for sql in asked if "batches" in sql]) == 1
+
+
+def test_what_others_are_leasing_just_now_is_passed_over(db: Db, database_url: str, settings: Settings) -> None:
+    if db.dialect == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    with SmtpServer() as server:
+        first = prepare(db, settings, server, people=50)
+        others = [draft(db, ["all"]) for _ in range(2)]
+        for campaign_id in others:
+            start(db, campaign_id)
+            expand(db, settings, campaign_id)
+    busy = connect(database_url)
+    with busy.transaction():
+        busy.rows("SELECT number FROM batches WHERE campaign_id IN (?, ?) FOR UPDATE", first, others[0])
+        leased = lease(db, db.now_ms())
+        assert leased is not None
+        assert leased.campaign_id == others[1]
+        assert lease(db, db.now_ms()) is None
+    busy.close()
+    assert lease(db, db.now_ms()) is not None
 
 
 def test_two_workers_never_lease_the_same_batch(db: Db, settings: Settings) -> None:

@@ -29,7 +29,6 @@ LEVEL_OF = {unit: level for level, units in enumerate(LEVELS) for unit in units}
 #: Siblings that may import each other after all, and why.
 SIBLINGS: dict[tuple[str, str], str] = {
     ("app.events", "app.errors"): "both are leaves",
-    ("app.scaling", "app.workers"): "the manager reads the workers' heartbeats",
 }
 
 #: Loaded by name at run time, which the imports do not show.

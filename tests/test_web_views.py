@@ -11,7 +11,6 @@ import pytest
 import redis
 
 from app.campaigns.lifecycle import find_campaign
-from app.cli.check_campaign import as_json
 from app.cli.look import Watcher
 from app.config import Settings
 from app.db import Db
@@ -87,12 +86,20 @@ def test_a_campaign_is_the_same_document_as_on_the_command_line(
 ) -> None:
     plant(client, 1)
     document = reader.get(f"/api/campaigns/{campaign}").get_json()
-    said = as_json(Watcher(here, db, campaign).look())
+    said = Watcher(here, db, campaign).look().document()
     # What counts down between the two looks.
     moving = {"blocked_by", "eta_seconds", "rate_per_second"}
     assert list(document) == list(said)
     assert {k: v for k, v in document.items() if k not in moving} == {k: v for k, v in said.items() if k not in moving}
     assert (document["id"], document["recipients"], document["workers"]) == (campaign, 250, 1)
+
+
+def test_a_campaign_whose_workers_are_in_trouble_says_so(reader: Caller, client: redis.Redis, campaign: int) -> None:
+    plant(client, 1, trouble="sending: no room for a journal in /j")
+    said = reader.get(f"/api/campaigns/{campaign}").get_json()["blocked_by"]
+    assert said.endswith(": sending: no room for a journal in /j")
+    plant(client, 2)
+    assert reader.get(f"/api/campaigns/{campaign}").get_json()["blocked_by"] is None, "another one works"
 
 
 def test_a_campaign_is_shown_without_redis(db: Db, here: Settings, campaign: int, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from app.models.tokens import create_token
-from app.workers.heartbeat import KEY
+from app.queues.workers import KEY
 
 NOW = 1_790_000_000_000
 ERROR_KEYS = {"code", "message", "field"}

@@ -69,9 +69,9 @@ class Expander:
         claimed = self._db.run(
             "UPDATE expansions SET token = ?, lease_until = ?, updated_at = ? "
             "WHERE campaign_id = ? AND state = ? AND lease_until <= ? "
-            "AND EXISTS (SELECT 1 FROM campaigns WHERE id = ? AND status = ?)",
+            "AND EXISTS (SELECT 1 FROM campaigns WHERE id = ? AND status IN (?, ?))",
             self._token, now + LEASE_MS, now, self._campaign, ExpansionState.RUNNING, now,
-            self._campaign, CampaignStatus.SENDING,
+            self._campaign, *sorted(CAMPAIGN_EXPANDS),
         )  # fmt: skip
         if claimed:
             self._lists = [
@@ -117,6 +117,14 @@ class Expander:
         self._db.run(
             "UPDATE expansions SET lease_until = 0, updated_at = ? WHERE campaign_id = ? AND token = ?",
             now, self._campaign, self._token,
+        )  # fmt: skip
+
+    def wait(self, reason: str, now: int) -> None:
+        """Note what keeps the next step from being done; it stays ours, and no failure is counted."""
+        self._db.run(
+            "UPDATE expansions SET error = ?, lease_until = ?, updated_at = ? "
+            "WHERE campaign_id = ? AND token = ? AND state = ?",
+            reason[:500], now + LEASE_MS, now, self._campaign, self._token, ExpansionState.RUNNING,
         )  # fmt: skip
 
     def fail(self, reason: str, now: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.db import Db
 from app.events import emit, warn
-from app.models.states import BatchState, CampaignStatus, ExpansionState
+from app.models.states import CAMPAIGN_EXPANDS, BatchState, CampaignStatus, ExpansionState
 
 
 def try_finish(db: Db, campaign_id: int, now: int) -> bool:
@@ -16,7 +16,7 @@ def try_finish(db: Db, campaign_id: int, now: int) -> bool:
     ):  # fmt: skip
         return False
     finished = db.run(
-        "UPDATE campaigns SET status = ?, finished_at = ? WHERE id = ? AND status = ? "
+        "UPDATE campaigns SET status = ?, boost = 0, finished_at = ? WHERE id = ? AND status = ? "
         "AND EXISTS (SELECT 1 FROM expansions e WHERE e.campaign_id = ? AND e.state = ?) "
         "AND NOT EXISTS (SELECT 1 FROM batches b WHERE b.campaign_id = ? AND b.state IN (?, ?))",
         CampaignStatus.SENT, now, campaign_id, CampaignStatus.SENDING,
@@ -28,9 +28,10 @@ def try_finish(db: Db, campaign_id: int, now: int) -> bool:
 
 
 def give_up(db: Db, campaign_id: int, reason: str, now: int) -> None:
-    """Make a sending campaign `failed` for a reason that trying again would not change."""
-    db.run(
-        "UPDATE campaigns SET status = ?, reason = ?, finished_at = ? WHERE id = ? AND status = ?",
-        CampaignStatus.FAILED, reason[:500], now, campaign_id, CampaignStatus.SENDING,
+    """Make a sending campaign, paused or not, `failed` for a reason that trying again would not change."""
+    failed = db.run(
+        "UPDATE campaigns SET status = ?, reason = ?, boost = 0, finished_at = ? WHERE id = ? AND status IN (?, ?)",
+        CampaignStatus.FAILED, reason[:500], now, campaign_id, *sorted(CAMPAIGN_EXPANDS),
     )  # fmt: skip
-    warn("campaign failed", campaign_id=campaign_id, reason=reason)
+    if failed:
+        warn("campaign failed", campaign_id=campaign_id, reason=reason)

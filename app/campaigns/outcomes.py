@@ -53,7 +53,7 @@ def write_outcomes(
         if fenced:
             written = _update_recipients(db, campaign_id, number, outcomes, RecipientState.PENDING)
             if written != len(outcomes):
-                _count_again(db, campaign_id, number, now)
+                count_again(db, campaign_id, number, now)
         else:
             correct_unknown(db, campaign_id, number, token, outcomes, now)
     return fenced
@@ -69,7 +69,7 @@ def correct_unknown(db: Db, campaign_id: int, number: int, token: str, outcomes:
             return False
         truths = [o for o in outcomes if o.state in (RecipientState.SENT, RecipientState.FAILED)]
         _update_recipients(db, campaign_id, number, truths, RecipientState.UNKNOWN)
-        _count_again(db, campaign_id, number, now)
+        count_again(db, campaign_id, number, now)
     return True
 
 
@@ -126,7 +126,7 @@ def _update_recipients(db: Db, campaign_id: int, number: int, outcomes: Sequence
     )  # fmt: skip
 
 
-def _count_again(db: Db, campaign_id: int, number: int, now: int) -> None:
+def count_again(db: Db, campaign_id: int, number: int, now: int) -> None:
     """Make the counters say what the rows say."""
     rows = db.rows(
         f"SELECT state, COUNT(*) FROM recipients{db.by_batch} WHERE campaign_id = ? AND batch = ? GROUP BY state",

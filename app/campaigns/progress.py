@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.db import Db
-from app.models.states import BatchState, CampaignStatus, ExpansionState
+from app.models.states import CAMPAIGN_EXPANDS, BatchState, CampaignStatus, ExpansionState
 from app.models.tables import Campaign, Expansion
 
 #: The speed is that of the last so many ms.
@@ -52,21 +52,22 @@ def progress_of(db: Db, campaign: Campaign, now: int) -> Progress:
     expanding = expansion is not None and expansion.state == ExpansionState.RUNNING
     rate = _rate(db, campaign, now)
     left = pending + sending
+    is_sending = campaign.status == CampaignStatus.SENDING
     return Progress(
         campaign_id=campaign.id, name=campaign.name, status=campaign.status, reason=campaign.reason,
         recipients=left + sent + failed + skipped + unknown,
         pending=pending, sending=sending, sent=sent, failed=failed, skipped=skipped, unknown=unknown,
         expanding=expanding,
         rate_per_second=rate,
-        eta_seconds=round(left / rate, 1) if rate and left and not expanding else None,
-        blocked_by=blocked_by(db, campaign, expansion, now) if campaign.status == CampaignStatus.SENDING else None,
+        eta_seconds=round(left / rate, 1) if rate and left and not expanding and is_sending else None,
+        blocked_by=blocked_by(db, campaign, expansion, now) if is_sending else None,
     )  # fmt: skip
 
 
 def _rate(db: Db, campaign: Campaign, now: int) -> float:
     """Mails a second: of the last seconds while sending, of the whole run when it has ended."""
     started = campaign.started_at or now
-    if campaign.status == CampaignStatus.SENDING:
+    if campaign.status in CAMPAIGN_EXPANDS:
         since = max(started, now - RATE_WINDOW_MS)
         until = now
     else:

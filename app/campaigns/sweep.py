@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.campaigns.cancelling import PASS_SECONDS, skip_rest, with_rest
 from app.campaigns.expansion import LEASE_MS as EXPANSION_LEASE_MS
 from app.campaigns.finish import try_finish
 from app.campaigns.journal import host_name, name_parts, of_this_life, process_start, read_dead, read_owner
@@ -24,7 +25,7 @@ from app.campaigns.settling import LOST_JOURNAL, all_unknown, as_recorded, lease
 from app.config import HOST_GONE_SECONDS
 from app.db import Db
 from app.events import emit, warn
-from app.models.states import BatchState, CampaignStatus, ExpansionState
+from app.models.states import CAMPAIGN_EXPANDS, BatchState, CampaignStatus, ExpansionState
 
 #: Leases settled per pass.
 MAX_LEASES = 200
@@ -44,6 +45,7 @@ class Swept:
     owners_killed: int = 0
     finished: int = 0
     expansions: int = 0
+    skipped: int = 0
 
 
 def sweep(
@@ -69,6 +71,8 @@ def sweep(
         done.expansions += 1
     for campaign_id in _finishable(db):
         done.finished += try_finish(db, campaign_id, now)
+    for campaign_id in with_rest(db, MAX_CAMPAIGNS):
+        done.skipped += skip_rest(db, campaign_id, now, PASS_SECONDS)
     _remove_dead_journals(db, journals, now)
     return done
 
@@ -146,9 +150,9 @@ def _stalled_expansions(db: Db, now: int) -> list[int]:
     """The campaigns whose expansion nobody works on; each is handed out once per claim's length."""
     rows = db.rows(
         "SELECT e.campaign_id FROM expansions e JOIN campaigns c ON c.id = e.campaign_id "
-        "WHERE e.state = ? AND e.lease_until < ? AND e.updated_at < ? AND c.status = ? "
+        "WHERE e.state = ? AND e.lease_until < ? AND e.updated_at < ? AND c.status IN (?, ?) "
         "ORDER BY e.updated_at LIMIT ?",
-        ExpansionState.RUNNING, now, now - EXPANSION_LEASE_MS, CampaignStatus.SENDING, MAX_CAMPAIGNS,
+        ExpansionState.RUNNING, now, now - EXPANSION_LEASE_MS, *sorted(CAMPAIGN_EXPANDS), MAX_CAMPAIGNS,
     )  # fmt: skip
     return [
         int(campaign_id)

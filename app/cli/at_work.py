@@ -6,7 +6,7 @@ import socket
 
 from app.config import Settings
 from app.queues.broker import RedisTrouble, redis_client
-from app.workers.heartbeat import WorkerStatus, live_workers
+from app.queues.workers import WorkerStatus, live_workers
 
 
 def workers_here(settings: Settings) -> dict[int, WorkerStatus] | None:

@@ -6,12 +6,12 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from app.campaigns.audience import list_sizes, unique_total
+from app.campaigns.look import Look, told
 from app.cli.context import open_home
 from app.cli.instants import duration, iso
-from app.cli.look import Look, Watcher, told
+from app.cli.look import Watcher
 from app.cli.main import run
 from app.db import Db
 from app.models.tables import Campaign
@@ -33,17 +33,10 @@ def check(args: argparse.Namespace) -> int:
     settings, db = open_home()
     look = Watcher(settings, db, args.id).look()
     if args.json:
-        print(json.dumps(as_json(look)))
+        print(json.dumps(look.document()))
     else:
         print("\n".join(describe(db, look)))
     return 0
-
-
-def as_json(look: Look) -> dict[str, object]:
-    """The document that scripts read."""
-    fields = asdict(look.progress)
-    fields["blocked_by"] = look.blocked_by
-    return {"id": fields.pop("campaign_id"), **fields, "queue": look.queue, "workers": look.workers}
 
 
 def describe(db: Db, look: Look) -> list[str]:
@@ -89,14 +82,15 @@ def hints(look: Look) -> list[str]:
         found.append("! there is work and no worker: bin/supervisor-manager start")
     if p.blocked_by:
         found.append(f"! waiting: {p.blocked_by}")
-    if p.status == "sending":
-        # `send` of the process send_00; its log holds the rest.
-        found += [
-            f"! {told(one)}: bin/supervisor-manager logs {one.program.rpartition('_')[0] or one.program} --errors"
-            for one in look.in_trouble
-        ]
+    # `send` of the process send_00; its log holds the rest.
+    found += [
+        f"! {told(one)}: bin/supervisor-manager logs {one.program.rpartition('_')[0] or one.program} --errors"
+        for one in look.troubles
+    ]
     if p.unknown:
         found.append(f"! {p.unknown:,} unknown: the server may have them; bin/mailcrew campaigns unknown --help")
+    if p.sending and p.status in ("paused", "cancelled"):
+        found.append(f"! workers have {p.sending:,} in hand yet: a mail that is with a server may still be accepted")
     if p.failed:
         found.append(
             f"failed ones with their reasons: bin/mailcrew campaigns recipients {p.campaign_id} --state failed"
@@ -108,6 +102,13 @@ def hints(look: Look) -> list[str]:
             found.append("it starts at the next minute after its time; the scheduler must run")
         case "sending":
             found.append(f"watch it: bin/monitor-campaign {p.campaign_id}")
+        case "paused":
+            found.append(f"nothing more is sent; let it go on: bin/mailcrew campaigns resume {p.campaign_id}")
+            found.append(f"or end it for good: bin/mailcrew campaigns cancel {p.campaign_id}")
+        case "cancelled" if p.pending:
+            found.append(f"{p.pending:,} are not marked as skipped yet: the workers go on with that by themselves")
+        case "cancelled":
+            found.append("it stays cancelled; create another one for those who were skipped")
     return found or ["nothing is wrong"]
 
 

@@ -13,9 +13,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from app.campaigns.look import Look, told
 from app.cli.context import open_home
 from app.cli.instants import duration
-from app.cli.look import Look, Watcher, told
+from app.cli.look import Watcher
 from app.cli.main import run
 
 EIGHTHS = " ▁▂▃▄▅▆▇█"
@@ -83,6 +84,9 @@ def phase(now: Look) -> str:
     p = now.progress
     if p.status == "scheduled":
         return "waiting for the minute tick"
+    if p.status == "paused":
+        in_hand = f", {p.sending:,} in hand yet" if p.sending else ""
+        return f"paused{in_hand} (bin/mailcrew campaigns resume {p.campaign_id})"
     if p.expanding:
         return f"expanding, {p.recipients:,} recipients so far"
     return p.status
@@ -129,8 +133,7 @@ def render(now: Look, speeds: Sequence[float]) -> Group:
     lines: list[RenderableType] = [title, bar, numbers, pace]
     if p.blocked_by:
         lines.append(Text(f"waiting: {p.blocked_by}", style="yellow"))
-    if p.status == "sending":
-        lines += [Text(told(one), style="bold red") for one in now.in_trouble]
+    lines += [Text(told(one), style="bold red") for one in now.troubles]
     if now.idle_for_lack_of_workers:
         lines.append(Text("there is work and no worker: bin/supervisor-manager start", style="bold red"))
     return Group(*lines)

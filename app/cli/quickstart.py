@@ -12,11 +12,12 @@ from pathlib import Path
 from rich.console import Console
 
 from app.campaigns.lifecycle import Draft, create_campaign, schedule_campaign
+from app.campaigns.look import Look
 from app.cli import main as mailcrew
 from app.cli import supervisor
 from app.cli.catcher import port_file
 from app.cli.context import open_home
-from app.cli.look import Look, Watcher
+from app.cli.look import Watcher
 from app.cli.monitor_campaign import watch
 from app.cli.sample import Sample, write_sample
 from app.config import ROOT, Settings

@@ -21,6 +21,7 @@ from redis.retry import Retry
 
 from app.config import ROOT, settings
 from app.queues.broker import RedisTrouble
+from app.workers.parent import end_with_parent
 
 BROKER = "actors.broker:broker"
 MODULES = "actors.periodic"
@@ -41,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     modules = parser.parse_args(argv).modules.split(",")
     # SIGTERM keeps its default action on purpose: it ends the wait, and later periodiq, at once.
     try:
-        return tick_for_ever(settings().redis_url, modules)
+        found = settings()
+        end_with_parent(found)
+        return tick_for_ever(found.redis_url, modules)
     except KeyboardInterrupt:
         return 130
 

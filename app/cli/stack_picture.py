@@ -18,12 +18,12 @@ from app.db import Db, connect
 from app.errors import Unavailable, UsageError
 from app.queues.depth import Depth, depths
 from app.queues.recipients import Recipients, waiting_recipients
+from app.queues.workers import WorkerStatus, live_workers
 from app.scaling.files import marked_stopped
 from app.scaling.groups import connected
 from app.scaling.memory import tree_mb
 from app.scaling.supervisord import Configured, Process
 from app.scaling.table import SLOT_NAME, Queue, Table, load_table, owner_of_slot
-from app.workers.heartbeat import WorkerStatus, live_workers
 from app.workers.starts import Trouble, restart_trouble
 
 #: The queue whose backlog is recipients, not messages.

@@ -37,7 +37,7 @@ class _Sqlite(peewee.SqliteDatabase):
 
     def _connect(self) -> Any:
         """Open, and wait while others open: turning a new file to WAL does not honour the busy timeout."""
-        deadline = time.monotonic() + BUSY_TIMEOUT
+        deadline = time.monotonic() + self.timeout
         while True:
             try:
                 return super()._connect()  # type: ignore[misc]
@@ -45,6 +45,12 @@ class _Sqlite(peewee.SqliteDatabase):
                 if "locked" not in str(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)
+
+    def rollback(self) -> None:
+        """Roll back, unless SQLite has done so itself, as on a full disk: a second time would hide the reason."""
+        connection: Any = self.connection
+        if self.is_closed() or connection().in_transaction:
+            super().rollback()
 
 
 class Db:

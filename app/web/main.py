@@ -13,6 +13,7 @@ from app.config import make_home, settings
 from app.errors import MailcrewError
 from app.events import emit, start_logging, warn
 from app.web.server import serve
+from app.workers.parent import end_with_parent
 
 RETRY_SECONDS = 2.0
 BACKLOG = 256
@@ -38,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             "HTTP_BIND is reachable from other machines; tokens travel in clear, so put a server with TLS before it",
             host=host, port=port,
         )  # fmt: skip
+    # The arbiter's, which asks its worker to finish. The thread stays with it when it forks.
+    end_with_parent(found)
     # SIGTERM keeps its default action while we wait; it ends the wait at once.
     listener = listen(host, port)
     emit("listening", host=host, port=port)

@@ -9,9 +9,9 @@ from flask import Blueprint, Response, jsonify
 
 from app.errors import Unavailable, UsageError
 from app.queues.broker import NAMESPACE
+from app.queues.workers import live_workers
 from app.scaling.table import load_table
 from app.web.resources import resources
-from app.workers.heartbeat import live_workers
 
 routes = Blueprint("queues", __name__, url_prefix="/api/queues")
 

@@ -7,11 +7,11 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from app.events import emit
+from app.queues.workers import WorkerStatus, live_workers
 from app.web.body import json_object
 from app.web.errors import Problem
 from app.web.resources import resources
 from app.web.stopping import stop_workers
-from app.workers.heartbeat import WorkerStatus, live_workers
 
 routes = Blueprint("workers", __name__, url_prefix="/api/workers")
 

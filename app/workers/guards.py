@@ -14,10 +14,10 @@ from app.queues.reaper import counts
 from app.queues.time_limit import TimeLimits
 from app.workers.heartbeat import resident_mb
 from app.workers.loop import WorkerLoop
+from app.workers.parent import watch_parent
 from app.workers.stopping import UNNAMED, in_hand, request_stop, stop_requested
 
 MEMORY_LOOK_SECONDS = 5.0
-PARENT_LOOK_SECONDS = 2.0
 BLOCKED_LOOK_SECONDS = 1.0
 #: A task that still runs this long after its time limit is given up, and its worker with it.
 BLOCKED_SECONDS = 10.0
@@ -73,17 +73,14 @@ def start_memory_guard(limit_mb: int) -> None:
 
 
 def start_orphan_guard(parent: int) -> None:
-    """A worker whose supervisord was killed stops by itself, or the next supervisord starts a second set."""
+    """A worker whose supervisord was killed finishes what is in hand and ends."""
 
-    def watch() -> None:
-        while not stop_requested.is_set():
-            if os.getppid() != parent:
-                # The flag first: telling it may hang, for our output went to the parent.
-                request_stop("parent process gone")
-                warn("parent process is gone: stopping", parent=parent)
-            stop_requested.wait(PARENT_LOOK_SECONDS)
+    def gone() -> None:
+        # The flag first: telling it may hang, for our output went to the parent.
+        request_stop("parent process gone")
+        warn("parent process is gone: stopping", parent=parent)
 
-    threading.Thread(target=watch, name="orphan-guard", daemon=True).start()
+    watch_parent(parent, stop_requested, gone)
 
 
 def start_blocked_guard(loop: WorkerLoop, limits: TimeLimits) -> None:

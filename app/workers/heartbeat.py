@@ -8,42 +8,18 @@ import resource
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 
 import redis
 
 from app.queues.broker import RedisTrouble
+from app.queues.workers import KEY, WorkerStatus
 
-KEY = "mailcrew:workers"
 BEAT_SECONDS = 2.0
-#: A worker that has not been heard for this long is not counted any more.
-STALE_SECONDS = 15.0
-
-
-@dataclass(frozen=True)
-class WorkerStatus:
-    """One worker. `beat_at`: seconds since 1970 by Redis's clock; `rss_mb`: memory it holds now.
-
-    `task`: the actor that has run longest, `task_seconds`: for how long at `beat_at`; None when idle.
-    `trouble`: what keeps it from working, None or empty when nothing does.
-    """
-
-    pid: int
-    host: str
-    program: str
-    queues: list[str]
-    threads: int
-    campaign_id: int | None
-    is_processing: bool
-    processed_count: int
-    rate_per_second: float
-    rss_mb: float
-    uptime: float
-    beat_at: float
-    task: str | None = None
-    task_seconds: float | None = None
-    trouble: str | None = None
+#: The speed that is told covers so many seconds, or the whole life of a younger worker.
+RATE_SECONDS = 30.0
 
 
 class Heartbeat:
@@ -74,7 +50,7 @@ class Heartbeat:
         self._host = socket.gethostname()
         self._field = f"{self._host}:{os.getpid()}"
         self._started = time.monotonic()
-        self._last = (self._started, 0)
+        self._ended = deque([(self._started, 0)])
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -100,50 +76,20 @@ class Heartbeat:
 
     def beat(self) -> None:
         now, processed = time.monotonic(), self._processed()
-        then, before = self._last
-        self._last = (now, processed)
+        self._ended.append((now, processed))
+        while len(self._ended) > 2 and self._ended[1][0] <= now - RATE_SECONDS:
+            self._ended.popleft()
+        then, before = self._ended[0]
         seconds, micros = self._client.time()
         task, task_seconds = self._task() or (None, None)
         status = WorkerStatus(
             pid=os.getpid(), host=self._host, program=self._program, queues=self._queues, threads=self._threads,
             campaign_id=self._campaign(), is_processing=self._busy() > 0, processed_count=processed,
-            rate_per_second=round((processed - before) / max(now - then, 0.001), 1),
+            rate_per_second=round((processed - before) / max(now - then, 1.0), 2),
             rss_mb=resident_mb(), uptime=round(now - self._started, 1), beat_at=seconds + micros / 1e6,
             task=task, task_seconds=task_seconds, trouble=self._trouble(),
         )  # fmt: skip
         self._client.hset(KEY, self._field, json.dumps(asdict(status)))
-
-
-def live_workers(client: redis.Redis) -> list[WorkerStatus]:
-    """The workers heard of lately; removes what the dead left."""
-    seconds, micros = client.time()
-    now = seconds + micros / 1e6
-    live: list[tuple[bytes | str, WorkerStatus]] = []
-    dead: list[tuple[bytes | str, WorkerStatus]] = []
-    for key, raw in client.hgetall(KEY).items():
-        status = _read(raw)
-        # One that cannot be read is of another version: it may be alive, so it stays.
-        if status is None:
-            continue
-        (live if now - status.beat_at < STALE_SECONDS else dead).append((key, status))
-    if dead:
-        client.hdel(KEY, *[key for key, _ in dead])
-    return sorted((status for _, status in live), key=lambda status: status.program)
-
-
-def _read(raw: bytes | str) -> WorkerStatus | None:
-    """A heartbeat without the fields that this version does not know; None for what is none."""
-    try:
-        said = json.loads(raw)
-        status = WorkerStatus(**{f.name: said.get(f.name) for f in fields(WorkerStatus)})
-        return status if status.beat_at > 0 and status.threads > 0 and status.queues is not None else None
-    except (ValueError, TypeError, AttributeError):
-        return None
-
-
-def threads_serving(client: redis.Redis, queue: str) -> int:
-    """How many worker threads serve a queue."""
-    return sum(status.threads for status in live_workers(client) if queue in status.queues)
 
 
 def resident_mb() -> float:

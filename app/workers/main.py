@@ -25,6 +25,7 @@ from app.workers.guards import (
 )
 from app.workers.heartbeat import Heartbeat
 from app.workers.loop import WorkerLoop
+from app.workers.parent import parent_at_start
 from app.workers.signals import register_signals
 from app.workers.starts import Starts
 from app.workers.stopping import UNNAMED, in_hand, stop_requested
@@ -49,7 +50,6 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parent = os.getppid()
     parser = make_parser()
     args = parser.parse_args(argv)
     if not args.queues.replace(",", " ").strip():
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Whoever else starts a worker (a person, another supervisor) has a way of its own to wait.
     starts = Starts.of(found, args.name) if os.environ.get("SUPERVISOR_ENABLED") else None
     try:
-        return run(args, found, parent, starts)
+        return run(args, found, starts)
     except BaseException as error:
         if starts:
             starts.say(f"{type(error).__name__}: {error}")
@@ -79,14 +79,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
 
 
-def run(args: argparse.Namespace, found: Settings, parent: int, starts: Starts | None) -> int:
-    """Run the worker to its end; `parent` is who started it."""
+def run(args: argparse.Namespace, found: Settings, starts: Starts | None) -> int:
+    """Run the worker to its end."""
     queues = [name.strip() for name in args.queues.split(",") if name.strip()]
     loops: list[WorkerLoop] = []
     register_signals(
         lambda: sum(loop.busy for loop in loops), program=args.name, queues=queues, threads=args.threads
     )  # fmt: skip
-    start_orphan_guard(parent)
+    start_orphan_guard(parent_at_start(found))
     if starts:
         starts.wait(starts.begin(time.time()), stop_requested)
     broker = _load(args.modules)
