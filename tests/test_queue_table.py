@@ -37,6 +37,13 @@ def test_in_the_shipped_table_the_clock_has_a_worker_and_a_queue_of_its_own() ->
     assert (periodic.queues, periodic.processes, periodic.max, periodic.threads) == (("periodic",), 1, 1, 1)
 
 
+def test_in_the_shipped_table_the_manager_s_command_line_is_for_campaigns_only() -> None:
+    table = load_table(ROOT / "supervisor" / "queues.toml")
+
+    assert [q.name for q in table.queues if q.max > q.processes and not q.own_limits] == ["send"]
+    assert {queue.target_seconds for queue in table.queues} == {600}
+
+
 def test_a_queue_with_a_name_alone_serves_the_queue_of_that_name() -> None:
     queue = parse_table(MINIMAL).queues[0]
 
@@ -61,6 +68,9 @@ def test_nice_follows_from_the_priority(priority: int, nice: int) -> None:
         ("timeout = 0", "timeout = 0 is not allowed"),
         ("poll = nan", "poll = nan is not allowed: a number from 0.05 to 60"),
         ("memory = 1", "memory = 1 is not allowed"),
+        ("target_seconds = 0", "target_seconds = 0 is not allowed: a whole number from 1 to 86400"),
+        ("target_seconds = 600.0", "target_seconds = 600.0 is not allowed: a whole number"),
+        ("own_limits = 1", "own_limits = 1 is not allowed: true or false"),
         ('queues = "send"', "queues = 'send' is not allowed: a list"),
         ('queues = ["a", "a"]', "queues = ['a', 'a'] is not allowed"),
         ('queues = ["a b"]', "queues = ['a b'] is not allowed"),

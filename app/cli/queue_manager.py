@@ -24,6 +24,7 @@ from app.events import emit, start_logging
 from app.models.tables import open_database
 from app.scaling.history import Record, last_decisions
 from app.scaling.manager import Manager, Options, Outcome
+from app.workers.parent import end_with_parent
 
 EXAMPLES = """examples:
   bin/queue-manager --max 30                 until it is told to stop
@@ -45,7 +46,7 @@ def make_parser(root: Path = ROOT) -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    grows = "of every queue that may grow (its max is above its processes)"
+    grows = "of every queue that may grow (max above processes, without own_limits in the table)"
     parser.add_argument(
         "--min", type=_whole(0, 1000), metavar="N", help=f"least workers {grows} (default: the table's)"
     )
@@ -55,7 +56,7 @@ def make_parser(root: Path = ROOT) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--jobs-per-worker", type=_whole(1, 100_000_000), metavar="N",
-        help="waiting tasks that justify one more worker (default: the table's tasks_per_worker)",
+        help="waiting tasks that justify one more worker of such a queue (default: the table's tasks_per_worker)",
     )  # fmt: skip
     parser.add_argument("--once", action="store_true", help="decide once and end, waiting for no worker")
     parser.add_argument("--dry-run", action="store_true", help="print what would be decided now, change nothing")
@@ -81,6 +82,7 @@ def _run(root: Path, args: argparse.Namespace) -> int:
         manager = Manager(found, root, options)
         if args.once:
             return _once(manager, args.json)
+        end_with_parent(found)
         return _for_ever(manager, options, args.json)
 
 

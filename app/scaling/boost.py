@@ -8,11 +8,10 @@ from pathlib import Path
 from app.config import Settings
 from app.db import Db
 from app.errors import Refused, Unavailable
-from app.scaling.ceilings import Present, free_room
+from app.scaling.ceilings import free_room, present_workers
 from app.scaling.demand import Seen
 from app.scaling.files import configuration_lock, make_renderer, table_of, unmark_stopped
 from app.scaling.groups import connected
-from app.scaling.manager import YOUNG_SECONDS
 from app.scaling.policy import Ceiling
 from app.scaling.scale import Crew, Moves, fit_slots
 from app.scaling.slots import Slots, SlotState
@@ -44,7 +43,7 @@ def bring_boost_to(
             # A person who boosts wants what a person may have stopped before.
             unmark_stopped(settings, slot.name)
         moves = fit_slots(slots, crew, owner, workers, seen.busy)
-        for name, reason in slots.failures.items():
+        for name, reason in slots.failures_of(owner).items():
             raise Refused(f"{name}: {reason}; {workers} stay wanted, and the manager tries again")
         return moves
 
@@ -67,14 +66,11 @@ def _refuse_what_does_not_fit(
     boosted = table.queue_of_slot(f"campaign_{campaign_id}-1")
     if boosted is None:
         raise Refused("the table of queues has no queue send, whose workers those of a boost are like")
-    present = [
-        Present(queue, seen.resident(process.pid), process.uptime < YOUNG_SECONDS)
-        for process in client.processes()
-        if process.pid and (queue := table.queue(process.group) or table.queue_of_slot(process.group))
-    ]
+    present = present_workers(client.processes(), table, seen)
     ceiling = lowest(free_room(db, present).ceilings(boosted, have) + smtp_ceilings_of(db, campaign_id, boosted))
     if ceiling and workers > ceiling.workers:
-        raise Refused(f"COUNT={workers} is too much: {ceiling.workers} workers fit, limited by {ceiling.name}")
+        fits = max(have, ceiling.workers)
+        raise Refused(f"COUNT={workers} is too much: {fits} workers fit, limited by {ceiling.name}")
 
 
 def smtp_ceilings_of(db: Db, campaign_id: int, queue: Queue) -> tuple[Ceiling, ...]:

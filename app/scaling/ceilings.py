@@ -8,13 +8,17 @@ from pathlib import Path
 
 from app.db import Db
 from app.models.states import CampaignStatus
+from app.scaling.demand import Seen
 from app.scaling.policy import Ceiling
-from app.scaling.table import BOOSTED, Queue
+from app.scaling.supervisord import Process
+from app.scaling.table import BOOSTED, Queue, Table
 
 #: Left to everything else on the machine, in MB.
 RESERVE_MB = 256
 #: Left to people and commands, in connections.
 RESERVE_CONNECTIONS = 10
+#: A worker younger than this may not have opened all its database connections yet, in seconds.
+YOUNG_SECONDS = 30
 #: From this part of the limit on, the limit is what holds sending back.
 AT_LIMIT = 0.9
 
@@ -24,24 +28,25 @@ CGROUP = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class Room:
-    """What is free for more workers, everything promised to present ones taken off; None: no limit known."""
+    """What is free for more workers, everything promised to present ones taken off; None: no limit known.
+
+    Below zero there is a lack: workers have to go, or something breaks.
+    """
 
     memory_mb: float | None
     connections: int | None
 
-    def more(self, queue: Queue) -> int | None:
-        """How many more workers of a queue fit; None: as many as you like."""
-        found = [ceiling.workers for ceiling in self.ceilings(queue, 0)]
-        return min(found) if found else None
-
     def ceilings(self, queue: Queue, present: int) -> tuple[Ceiling, ...]:
-        """What the room allows a queue that has `present` workers."""
+        """What the room allows a queue that has `present` workers; less than those when there is a lack.
+
+        A lack of less than a whole worker takes nobody away: what is free wavers, and the reserve is there for it.
+        """
         found = []
         if self.memory_mb is not None:
-            found.append(Ceiling("memory", present + max(0, int(self.memory_mb // queue.memory))))
+            found.append(Ceiling("memory", max(0, present + int(self.memory_mb / queue.memory))))
         if self.connections is not None:
-            more = max(0, self.connections // connections_of(queue))
-            found.append(Ceiling("database connections", present + more))
+            more = int(self.connections / connections_of(queue))
+            found.append(Ceiling("database connections", max(0, present + more)))
         return tuple(found)
 
     def less(self, queue: Queue, workers: int) -> Room:
@@ -51,6 +56,16 @@ class Room:
             None if self.connections is None else self.connections - workers * connections_of(queue),
         )
 
+    def after(self, going: Iterable[tuple[Queue, int]]) -> Room:
+        """The room once so many workers of these queues have gone: that makes up for a lack, and makes no room yet."""
+        queues = list(going)
+        memory, connections = self.memory_mb, self.connections
+        if memory is not None and memory < 0:
+            memory = min(0.0, memory + sum(queue.memory * count for queue, count in queues))
+        if connections is not None and connections < 0:
+            connections = min(0, connections + sum(connections_of(queue) * count for queue, count in queues))
+        return Room(memory, connections)
+
 
 @dataclass(frozen=True)
 class Present:
@@ -59,6 +74,16 @@ class Present:
     queue: Queue
     rss_mb: float
     young: bool
+    leaving: bool = False
+
+
+def present_workers(processes: Iterable[Process], table: Table, seen: Seen) -> list[Present]:
+    """The workers among supervisord's processes, those that are leaving too."""
+    return [
+        Present(queue, seen.resident(p.pid), p.uptime < YOUNG_SECONDS, p.state == "STOPPING")
+        for p in processes
+        if p.pid and (queue := table.queue(p.group) or table.queue_of_slot(p.group))
+    ]
 
 
 def connections_of(queue: Queue) -> int:
@@ -73,10 +98,11 @@ def free_room(db: Db | None, present: Iterable[Present]) -> Room:
     memory, connections = available_mb(), free_connections(db) if db else None
     promised = sum(max(0.0, worker.queue.memory - worker.rss_mb) for worker in workers)
     opening = sum(connections_of(worker.queue) for worker in workers if worker.young)
-    return Room(
+    room = Room(
         None if memory is None else memory - RESERVE_MB - promised,
         None if connections is None else connections - RESERVE_CONNECTIONS - opening,
     )
+    return room.after((worker.queue, 1) for worker in workers if worker.leaving)
 
 
 def free_connections(db: Db) -> int | None:

@@ -13,9 +13,9 @@ from app.models.states import CampaignStatus
 from app.queues.broker import RedisTrouble
 from app.queues.depth import Depth, depths
 from app.queues.recipients import Recipients, waiting_recipients
+from app.queues.workers import WorkerStatus, live_workers
 from app.scaling.policy import Demand
 from app.scaling.table import BOOSTED, Queue, Table
-from app.workers.heartbeat import WorkerStatus, live_workers
 
 
 @dataclass(frozen=True)
@@ -39,42 +39,44 @@ class Seen:
 
     def elsewhere(self, queue: Queue) -> int:
         """Workers of a queue on other hosts."""
-        return sum(w.host != _HOST for w in self._of(queue))
+        return sum(w.host != _HOST for w in self.workers_of(queue) or ())
 
-    def demand(self, queue: Queue) -> Demand | None:
-        """What a queue needs; None when that cannot be known now."""
+    def workers_of(self, queue: Queue) -> list[WorkerStatus] | None:
+        """The workers of a queue on all hosts; None when nobody knows."""
         if self.workers is None:
             return None
-        busy = sum(w.is_processing for w in self._of(queue))
-        if BOOSTED in queue.queues:
-            return self._recipients(busy)
-        return self._messages(queue, busy)
+        return [w for w in self.workers if set(queue.queues) & set(w.queues)]
 
-    def _messages(self, queue: Queue, busy: int) -> Demand | None:
+    def demand(self, queue: Queue, rate: float | None = None) -> Demand | None:
+        """What a queue needs; None when that cannot be known now. `rate`: what its workers end a second."""
+        workers = self.workers_of(queue)
+        if workers is None:
+            return None
+        busy = sum(w.is_processing for w in workers)
+        if BOOSTED in queue.queues:
+            return self._recipients(rate, busy)
+        return self._messages(queue, rate, busy)
+
+    def _messages(self, queue: Queue, rate: float | None, busy: int) -> Demand | None:
         if self.depths is None:
             return None
         mine = [self.depths[name] for name in queue.queues if name in self.depths]
         ages = [depth.oldest_seconds for depth in mine if depth.oldest_seconds is not None]
-        rate = sum(w.rate_per_second for w in self._of(queue))
         return Demand(
             backlog=sum(depth.waiting for depth in mine), in_flight=sum(depth.in_hand for depth in mine),
-            oldest_seconds=max(ages, default=None), rate=rate or None, busy=busy,
+            oldest_seconds=max(ages, default=None), rate=rate, busy=busy,
         )  # fmt: skip
 
-    def _recipients(self, busy: int) -> Demand | None:
+    def _recipients(self, rate: float | None, busy: int) -> Demand | None:
         """Recipients, never tickets; a campaign with workers of its own asks nothing of the others."""
         if self.recipients is None or self.boosts is None:
             return None
         mine = [r for r in self.recipients.values() if r.campaign_id not in self.boosts]
         ages = [r.oldest_seconds for r in mine if r.oldest_seconds is not None]
-        rate = sum(r.rate_per_second for r in mine)
         return Demand(
             backlog=sum(r.due for r in mine), in_flight=sum(r.leased for r in mine),
-            oldest_seconds=max(ages, default=None), rate=rate or None, busy=busy,
+            oldest_seconds=max(ages, default=None), rate=rate, busy=busy,
         )  # fmt: skip
-
-    def _of(self, queue: Queue) -> list[WorkerStatus]:
-        return [w for w in self.workers or () if set(queue.queues) & set(w.queues)]
 
 
 _HOST = socket.gethostname()

@@ -10,6 +10,8 @@ from app.db import Db
 KEEP_MS = 30 * 24 * 3600 * 1000
 #: A look that changed nothing is kept this often at most, in ms.
 QUIET_MS = 60_000
+#: While the database cannot be written, so many rows wait for it.
+MOST_WAITING = 1000
 #: Rows removed in one go: pruning must not hold up anything.
 PRUNE_CHUNK = 1000
 
@@ -42,20 +44,23 @@ class Record:
 
 
 class History:
-    """Writes records, and drops those that say nothing new."""
+    """Writes records, and drops those that say nothing new. What cannot be written waits for the next time."""
 
     def __init__(self) -> None:
-        self._written: dict[str, int] = {}
+        self._kept: dict[str, int] = {}
+        self._waiting: list[Record] = []
         self._pruned = 0
 
     def keep(self, db: Db, records: list[Record]) -> int:
-        """Store what is worth it, and remove what is too old; how many rows were stored."""
-        rows = [r for r in records if r.workers != r.target or r.at - self._written.get(r.queue, 0) >= QUIET_MS]
+        """Store what is worth it, and remove what is too old; how many rows were stored. Raises DatabaseTrouble."""
+        worth = [r for r in records if r.workers != r.target or r.at - self._kept.get(r.queue, 0) >= QUIET_MS]
+        self._kept.update((r.queue, r.at) for r in worth)
+        self._waiting = rows = [*self._waiting, *worth][-MOST_WAITING:]
         db.run_many(
             f"INSERT INTO scaling_decisions ({', '.join(_COLUMNS)})",
             [(*[getattr(r, name) for name in _COLUMNS[:-2]], _cut(r.bound_by, 100), _cut(r.reason, 500)) for r in rows],
         )
-        self._written.update((r.queue, r.at) for r in rows)
+        self._waiting = []
         newest = max((r.at for r in records), default=0)
         if newest - self._pruned >= QUIET_MS:
             self._pruned = newest

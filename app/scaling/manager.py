@@ -6,11 +6,10 @@ waits for a worker: one that is to go is asked, and cleared away in a later roun
 
 from __future__ import annotations
 
-import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,21 +20,24 @@ from app.db.connection import DatabaseTrouble
 from app.errors import MailcrewError, Unavailable, UsageError
 from app.events import emit, warn
 from app.queues.broker import redis_client
-from app.scaling.ceilings import Present, Room, free_room, smtp_ceilings
+from app.scaling.ceilings import Room, free_room, present_workers, smtp_ceilings
 from app.scaling.demand import Seen, look
 from app.scaling.files import Busy, configuration_lock, make_renderer, marked_stopped, table_of
 from app.scaling.groups import connected
 from app.scaling.history import History, Record
+from app.scaling.past import read_past, write_past
 from app.scaling.policy import Ceiling, Demand, Limits, Past, plan
+from app.scaling.rates import Speeds
 from app.scaling.scale import NO_MOVES, Crew, Moves, Override, crew_of, fit_base, fit_slots, floor_and_max, overrides
 from app.scaling.slots import Slots
 from app.scaling.supervisord import Supervisord
-from app.scaling.table import BOOSTED, Queue, Table
+from app.scaling.table import BOOSTED, Queue, Table, owner_of_slot
 
 #: Between two decisions, what is unfinished is looked at this often, in seconds.
 SETTLE_SECONDS = 1.0
-#: A worker younger than this may not have opened all its database connections yet, in seconds.
-YOUNG_SECONDS = 30
+#: The manager's rounds wait no longer than this for one statement, in seconds: a database that is locked for long
+#: must not hold up what needs none.
+PATIENCE = 5
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,12 @@ class Manager:
         self._root = root
         self._options = options or Options()
         self._redis = redis_client(settings.redis_url)
-        self._db = connect(settings.database_url)
+        self._db = connect(settings.database_url, PATIENCE)
         self._history = History()
         self._said: dict[str, str] = {}
         self._table: Table | None = None
-        self._past = _read_past(self._past_file)
+        self._past = read_past(self._past_file)
+        self._speeds = Speeds(settings.send_batch_size)
         #: Called with what each round decided.
         self.told: Callable[[list[Outcome]], object] = lambda _: None
 
@@ -105,6 +108,7 @@ class Manager:
             try:
                 table = self._read_table()
                 seen = look(self._redis, self._db, table)
+                self._speeds.note(seen, table, time.monotonic())
                 self._say_troubles(seen)
                 outcomes = self._round(client, table, seen)
                 self._say("supervisord", None)
@@ -139,8 +143,8 @@ class Manager:
             slots = self._slots(client, table)
             slots.settle()
             outcomes = self._decide(client, slots, table, seen)
-            for slot in slots.look():
-                self._say(slot.name, slots.failures.get(slot.name))
+            for name in {*slots.failures, *filter(owner_of_slot, self._said)}:
+                self._say(name, slots.failures.get(name))
             return outcomes
 
     def _slots(self, client: Supervisord, table: Table) -> Slots:
@@ -150,33 +154,39 @@ class Manager:
         said, stopped = overrides(self._settings), marked_stopped(self._settings)
         room = self._room(client, table, seen)
         outcomes = []
-        # The most important first: it takes what room there is.
-        for queue in sorted(table.queues, key=lambda q: q.priority):
-            crew = crew_of(client, slots, queue.name)
-            floor, most = self._range(queue, said.get(queue.name))
+        crews = {queue.name: crew_of(client, slots, queue.name) for queue in table.queues}
+        ranges = {queue.name: self._range(queue, said.get(queue.name)) for queue in table.queues}
+        # The most important first: it takes what room there is, and makes up for a lack of it last.
+        queues = sorted(table.queues, key=lambda q: q.priority)
+        for number, queue in enumerate(queues, 1):
+            crew, (floor, most) = crews[queue.name], ranges[queue.name]
             if queue.name in stopped or crew.stopped_by_a_person(floor):
                 outcomes.append(Outcome(queue.name, crew.count, crew.count, "stopped by a person: left alone"))
                 continue
             if floor == most == crew.count:
                 continue
-            outcome = self._plan(queue, crew, seen, room, floor, most)
-            room = room.less(queue, max(0, outcome.target - crew.count))
+            spare = [(later, max(0, crews[later.name].count - ranges[later.name][0])) for later in queues[number:]]
+            outcome = self._plan(queue, crew, seen, room.after(spare), floor, most)
+            more = outcome.target - crew.count
+            room = room.less(queue, more) if more > 0 else room.after([(queue, -more)])
             if not self._options.dry_run:
                 outcome = self._act(client, slots, crew, outcome, seen, by_hand=queue.name in said)
             outcomes.append(outcome)
         return outcomes + self._boosts(client, slots, table, seen)
 
     def _plan(self, queue: Queue, crew: Crew, seen: Seen, room: Room, floor: int, most: int) -> Outcome:
-        demand, elsewhere = seen.demand(queue), seen.elsewhere(queue)
+        demand, elsewhere = seen.demand(queue, self._speeds.of(queue)), seen.elsewhere(queue)
         if demand is None:
             # The floor needs no measurement.
             return Outcome(queue.name, crew.count, max(floor, crew.count), "what waits is not known: nobody goes")
         present = crew.count + elsewhere
+        # At ten seconds a look: settled is longer than a speed reaches back and a worker takes to start.
         limits = Limits(
             floor=floor + elsewhere, max=max(most, floor + elsewhere),
-            tasks_per_worker=self._options.jobs_per_worker or queue.tasks_per_worker,
+            tasks_per_worker=(None if queue.own_limits else self._options.jobs_per_worker) or queue.tasks_per_worker,
+            target_seconds=queue.target_seconds,
             ceilings=room.ceilings(queue, present) + self._smtp(queue, demand, present),
-            window_seconds=6 * self._options.interval, settle_seconds=3 * self._options.interval,
+            window_seconds=6 * self._options.interval, settle_seconds=4.5 * self._options.interval,
             idle_step_seconds=self._options.interval / 2,
         )  # fmt: skip
         past = replace(self._past.get(queue.name, Past(present)), workers=present)
@@ -226,21 +236,16 @@ class Manager:
     def _range(self, queue: Queue, said: Override | None) -> tuple[int, int]:
         """A person's word for the queue, then the command line, then the table.
 
-        The command line is for queues that may grow: one with a single worker by design keeps it.
+        The command line is for queues that may grow and have no limits of their own: the clock keeps its one worker.
         """
         floor, most = floor_and_max(queue, said)
-        if said is None and queue.max > queue.processes:
+        if said is None and queue.max > queue.processes and not queue.own_limits:
             floor = floor if self._options.least is None else self._options.least
             most = max(most if self._options.most is None else self._options.most, floor)
         return floor, most
 
     def _room(self, client: Supervisord, table: Table, seen: Seen) -> Room:
-        present = []
-        for process in client.processes():
-            queue = table.queue(process.group) or table.queue_of_slot(process.group)
-            if queue and process.pid:
-                young = process.uptime < YOUNG_SECONDS
-                present.append(Present(queue, seen.resident(process.pid), young))
+        present = present_workers(client.processes(), table, seen)
         try:
             return free_room(self._db, present)
         except DatabaseTrouble:
@@ -271,7 +276,7 @@ class Manager:
         if self._options.dry_run or not outcomes:
             return
         try:
-            _write_past(self._past_file, self._past)
+            write_past(self._past_file, self._past)
             self._history.keep(self._db, [_record(outcome, self._db.now_ms()) for outcome in outcomes])
             self._say("history", None)
         except (*DatabaseTrouble, OSError) as error:
@@ -305,18 +310,3 @@ def _record(outcome: Outcome, at: int) -> Record:
         oldest_seconds=demand.oldest_seconds if demand else None, rate=demand.rate if demand else None,
         bound_by=outcome.bound_by, reason=outcome.reason,
     )  # fmt: skip
-
-
-def _read_past(path: Path) -> dict[str, Past]:
-    """What the last manager remembered; nothing when there is none or it cannot be read."""
-    try:
-        stored = json.loads(path.read_text("utf-8"))
-        return {queue: Past.from_json(past) for queue, past in stored.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
-
-
-def _write_past(path: Path, past: Mapping[str, Past]) -> None:
-    beside = path.with_suffix(".new")
-    beside.write_text(json.dumps({queue: one.as_json() for queue, one in past.items()}), "utf-8")
-    beside.replace(path)

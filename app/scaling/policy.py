@@ -36,7 +36,7 @@ class Demand:
     """What a queue needs, as measured now.
 
     `backlog` counts only tasks that may start now: one that waits for its time (a retry, a limit) gives a worker
-    nothing to do. `rate` covers all workers of the queue; None: not known yet.
+    nothing to do. `rate` covers all workers of the queue; None: not known yet, 0: nothing ends.
     """
 
     backlog: int
@@ -245,7 +245,9 @@ def _wish(demand: Demand, limits: Limits, past: Past, pace: _Pace) -> _Wish:
 
 def _wish_by_speed(demand: Demand, limits: Limits, past: Past, pace: _Pace) -> _Wish | None:
     target, more = _span(limits.target_seconds), past.workers + STEP_UP
-    if pace.per_worker is None or demand.rate is None:
+    if demand.rate is None:
+        return None
+    if pace.per_worker is None:
         if demand.oldest_seconds is None or demand.oldest_seconds <= limits.target_seconds:
             return None
         return _Wish(more, f"the oldest waits for {_span(demand.oldest_seconds)} and nothing ends, {more} wanted")

@@ -87,6 +87,10 @@ class Slots:
         """The slots of a queue or of `campaign_<id>`."""
         return [slot for slot in self.look() if slot.owner == owner]
 
+    def failures_of(self, owner: str) -> dict[str, str]:
+        """What did not work for the slots of one owner."""
+        return {name: why for name, why in self.failures.items() if owner_of_slot(name) == owner}
+
     def settle(self) -> list[str]:
         """Take every unfinished slot one step on: start what is wanted, clear away what has gone; their names."""
         moved = []

@@ -41,7 +41,9 @@ class Queue:
     memory: int
     poll: float
     tasks_per_worker: int
+    target_seconds: int
     backlog_alert: int
+    own_limits: bool
     modules: tuple[str, ...]
 
     @property
@@ -130,7 +132,9 @@ def _queue(entry: _Entry) -> Queue:
         memory=entry.whole("memory", 256, 64, 1_000_000),
         poll=entry.number("poll", 0.5, 0.05, 60),
         tasks_per_worker=entry.whole("tasks_per_worker", 100, 1, 100_000_000),
+        target_seconds=entry.whole("target_seconds", 600, 1, 86_400),
         backlog_alert=entry.whole("backlog_alert", 1000, 1, 1_000_000_000),
+        own_limits=entry.flag("own_limits", False),
         modules=entry.names("modules", MODULE, ()),
     )
     entry.nothing_else()

@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,13 @@ from app.config import ROOT, Settings, read_settings
 from app.db import Db, connect, migrate
 from app.queues.broker import make_broker
 from app.queues.tickets import enqueue
+from app.queues.workers import KEY
 from app.scaling.groups import connected
-from app.scaling.supervisord import WANTED
+from app.scaling.supervisord import ALIVE, WANTED
+from app.scaling.table import SLOT_NAME
 from tests.scaling.load_actors import DONE, GATE, TAKEN
-from tests.supervised import REDIS, Stack
+from tests.services import need
+from tests.supervised import REDIS, Stack, wait_for
 
 WORKER = f"""
 import sys
@@ -38,6 +43,12 @@ MANAGER = (
 KILLED_BETWEEN = (
     "import os, signal; from app.scaling.supervisord import Supervisord;"
     "Supervisord.reread = lambda self: os.kill(os.getpid(), signal.SIGKILL);" + MANAGER
+)
+
+#: On a machine that has what the file `meminfo` in the root says.
+LITTLE_MEMORY = (
+    "import sys; from pathlib import Path; from app.scaling import ceilings;"
+    "ceilings.MEMINFO, ceilings.CGROUP = Path(sys.argv[1], 'meminfo'), Path('/nowhere');" + MANAGER
 )
 
 
@@ -74,12 +85,33 @@ class Crowd:
         return self.broker.client
 
     def end(self) -> None:
+        self._end_managers()
+        for process in self.stack.found():
+            os.kill(process.pid, signal.SIGKILL)
+
+    def clear(self) -> None:
+        """No manager, no slot, no task, no memory of what was: as it was started, with the same base workers."""
+        self._end_managers()
+        with connected(self.settings) as client:
+            slots = {p.group for p in client.processes() if SLOT_NAME.fullmatch(p.group)}
+            for group in slots:
+                client.stop_group(group)
+            self.open_gate(1_000_000)
+            wait_for(lambda: not any(p.group in slots and p.state in ALIVE for p in client.processes()), "they go", 60)
+            for group in slots:
+                client.remove(group)
+        for path in (*self.settings.conf_d.glob("*-burst-*"), *self.settings.conf_d.glob("campaign_*")):
+            path.unlink()
+        (self.settings.state / "queue-manager.json").unlink(missing_ok=True)
+        keys = [key for key in self.redis.keys("dramatiq:*") if b"__" not in key]
+        self.redis.delete(DONE, TAKEN, GATE, KEY, *keys)
+        self.db.run("DELETE FROM scaling_decisions")
+
+    def _end_managers(self) -> None:
         for manager in self._managers:
             if manager.poll() is None:
                 manager.kill()
             manager.communicate()
-        for process in self.stack.found():
-            os.kill(process.pid, signal.SIGKILL)
 
     def begin_manager(self, *arguments: str, code: str = MANAGER) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", code, str(self.stack.root), *arguments]
@@ -126,3 +158,33 @@ class Crowd:
         """How many times each task has ended."""
         found: Any = self.redis.hgetall(DONE)
         return {int(number): int(times) for number, times in found.items()}
+
+
+class Shared:
+    """One stack for tests that leave it as they found it; a test that failed does not hand it on."""
+
+    def __init__(self, directory: Path, *queues: str, sleeping: bool = False) -> None:
+        self._directory, self._queues, self._sleeping = directory, queues, sleeping
+        self._crowd: Crowd | None = None
+
+    def lend(self) -> Iterator[Crowd]:
+        need("redis-server")
+        if self._crowd is None:
+            directory = Path(tempfile.mkdtemp(dir=self._directory))
+            self._crowd = Crowd(directory, *self._queues, sleeping=self._sleeping)
+            self._crowd.start()
+        before = set(self._crowd.stack.pids())
+        yield self._crowd
+        try:
+            self._crowd.clear()
+            kept = set(self._crowd.stack.pids()) == before
+        except Exception:
+            self.end()
+            raise
+        if not kept:
+            self.end()
+
+    def end(self) -> None:
+        if self._crowd:
+            self._crowd.end()
+            self._crowd = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from app.scaling.ceilings import (
     free_room,
     smtp_ceilings,
 )
-from app.scaling.policy import Ceiling
+from app.scaling.policy import Ceiling, Demand, Limits, Past, plan
 from app.scaling.table import Queue, parse_table
 from tests.sending import NOW, add_list, add_people, draft, start
 
@@ -39,11 +40,36 @@ def test_the_room_of_a_worker_is_its_memory_and_its_connections() -> None:
     room = Room(memory_mb=2100, connections=25)
 
     assert room.ceilings(SEND, 3) == (Ceiling("memory", 7), Ceiling("database connections", 5))
-    assert room.more(SEND) == 2
     assert room.less(SEND, 1) == Room(1600, 14)
-    assert Room(-900, 3).ceilings(SEND, 3) == (Ceiling("memory", 3), Ceiling("database connections", 3))
     assert Room(None, None).ceilings(SEND, 3) == ()
-    assert Room(None, None).more(SEND) is None
+
+
+def test_a_lack_takes_workers_away_but_not_for_less_than_a_whole_one() -> None:
+    assert Room(-900, 3).ceilings(SEND, 5) == (Ceiling("memory", 4), Ceiling("database connections", 5))
+    assert Room(-499, -25).ceilings(SEND, 5) == (Ceiling("memory", 5), Ceiling("database connections", 3))
+    assert Room(-90_000, -900).ceilings(SEND, 5) == (Ceiling("memory", 0), Ceiling("database connections", 0))
+
+
+def test_those_who_go_make_up_for_a_lack_and_make_no_room_before_they_are_gone() -> None:
+    assert Room(-900, -15).after([(SEND, 1)]) == Room(-400, -4)
+    assert Room(-900, -15).after([(SEND, 3), (one("other"), 0)]) == Room(0, 0)
+    assert Room(700, 3).after([(SEND, 3)]) == Room(700, 3)
+    assert Room(None, None).after([(SEND, 3)]) == Room(None, None)
+
+
+def test_a_lack_brings_a_queue_down_at_once_and_never_below_its_floor() -> None:
+    for floor, target, binds in ((1, 3, "memory"), (4, 4, "floor")):
+        limits = Limits(floor=floor, max=20, tasks_per_worker=10, ceilings=Room(-1100, None).ceilings(SEND, 5))
+        decision = plan(Demand(1000, 5, 1.0, None, 5), limits, Past(5), 0.0)
+        assert (decision.target, decision.bound_by) == (target, binds)
+
+
+def test_workers_that_are_leaving_are_not_taken_for_a_lack_again(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ceilings, "available_mb", lambda: RESERVE_MB + 0.0)
+    staying = Present(SEND, 100, young=False)
+
+    assert free_room(db, [staying] * 3).memory_mb == -1200
+    assert free_room(db, [staying, replace(staying, leaving=True), replace(staying, leaving=True)]).memory_mb == -200
 
 
 def test_what_present_workers_may_still_grow_to_is_theirs(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:

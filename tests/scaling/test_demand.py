@@ -16,9 +16,9 @@ from app.config import Settings
 from app.db import Db, connect
 from app.queues.broker import make_broker, redis_client
 from app.queues.tickets import enqueue
+from app.queues.workers import KEY, WorkerStatus
 from app.scaling.demand import busy_now, look
 from app.scaling.table import Queue, Table, parse_table
-from app.workers.heartbeat import KEY, WorkerStatus
 from tests.sending import add_list, add_people, add_test_server, draft, expand, start
 from tests.smtp_server import SmtpServer
 
@@ -84,7 +84,7 @@ def test_messages_count_over_all_queues_of_a_worker(db: Db, broker: RedisBroker)
     heartbeat(broker.client, 3, ["other"], busy=True)
 
     seen = look(broker.client, db, TABLE)
-    demand = seen.demand(queue("both"))
+    demand = seen.demand(queue("both"), rate=5.0)
 
     assert demand is not None
     assert (demand.backlog, demand.in_flight, demand.busy, demand.rate) == (3, 0, 2, 5.0)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.db import Db
+import pytest
+
+from app.db import Db, connect
+from app.db.connection import DatabaseTrouble
 from app.scaling.history import KEEP_MS, History, Record, last_decisions, prune
 
 NOW = 1_790_000_000_000
@@ -57,3 +60,15 @@ def test_what_is_older_than_a_month_goes(db: Db) -> None:
 
     assert last_decisions(db, 10) == [later]
     assert prune(db, NOW) == 0
+
+
+def test_what_cannot_be_written_is_written_with_the_next(db: Db) -> None:
+    history = History()
+    away = connect("mysql://root@localhost/x?unix_socket=/nowhere/mysql.sock")
+    with pytest.raises(DatabaseTrouble):
+        history.keep(away, [after(0, target=4)])
+    with pytest.raises(DatabaseTrouble):
+        history.keep(away, [after(10, workers=4, target=6)])
+
+    assert history.keep(db, [after(20, workers=6, target=6)]) == 2, "the third changed nothing and was too soon"
+    assert [(r.workers, r.target) for r in last_decisions(db, 10)] == [(2, 4), (4, 6)]

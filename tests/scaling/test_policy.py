@@ -70,10 +70,15 @@ def test_a_backlog_beside_idle_workers_does_not_ask_for_more() -> None:
 
 
 def test_tasks_that_never_end_are_an_old_backlog_and_ask_for_more() -> None:
-    stuck = waiting(50, in_flight=2, busy=2, oldest_seconds=900.0)
+    stuck = waiting(50, in_flight=2, busy=2, oldest_seconds=900.0, rate=0.0)
     decisions = looks(stuck, SEND, Past(workers=2), 6)
     assert [one.target for one in decisions] == [2, 2, 2, 2, 2, 4]
     assert "the oldest waits for 15 min and nothing ends" in decisions[-1].reason
+
+
+def test_a_speed_that_is_not_known_yet_asks_for_nobody() -> None:
+    old = waiting(50, in_flight=2, busy=2, oldest_seconds=900.0)
+    assert {one.target for one in looks(old, SEND, Past(workers=2), 20)} == {2}
 
 
 # -- down ----------------------------------------------------------------------------------------
