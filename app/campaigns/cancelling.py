@@ -34,8 +34,8 @@ def skip_rest(db: Db, campaign_id: int, now: int, seconds: float) -> int:
     _stop_expansion(db, campaign_id, now)
     reason = f"cancelled at {datetime.fromtimestamp(int(finished_at) / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
     deadline, skipped = time.monotonic() + seconds, 0
-    while (batches := _step(db, campaign_id, reason, now)) is not None:
-        skipped += batches
+    while (done := _step(db, campaign_id, reason, now)) is not None:
+        skipped += done
         if time.monotonic() > deadline:
             break
     return skipped

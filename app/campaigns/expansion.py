@@ -17,7 +17,7 @@ from app.campaigns.batches import AT_ONCE
 from app.campaigns.finish import give_up
 from app.db import Db
 from app.errors import MailcrewError
-from app.models.states import BatchState, CampaignStatus, ExpansionState, MembershipStatus, RecipientState
+from app.models.states import CAMPAIGN_EXPANDS, BatchState, ExpansionState, MembershipStatus, RecipientState
 
 #: How long a claim lasts without a step, in ms. Only how soon a dead expander is replaced
 #: depends on it; the token alone keeps two from writing.
@@ -28,7 +28,7 @@ RETRY_MS = 5_000
 
 
 class Superseded(MailcrewError):
-    """Raised when another expander has taken over; nothing of the step was written."""
+    """Raised when another expander has taken over, or the campaign is cancelled; nothing of the step was written."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Expander:
             self._campaign, self._token, ExpansionState.RUNNING,
         )  # fmt: skip
         if row is None:
-            raise Superseded(f"campaign {self._campaign} is being expanded by another worker")
+            raise Superseded(f"campaign {self._campaign} is cancelled, or another worker expands it")
         return _Cursor(*map(int, row))
 
     def _page(self, list_id: int, after: int) -> tuple[int, int]:
@@ -172,7 +172,7 @@ class Expander:
             self._campaign, cursor.position, cursor.after, self._token, ExpansionState.RUNNING,
         )  # fmt: skip
         if moved != 1:
-            raise Superseded(f"campaign {self._campaign} is being expanded by another worker")
+            raise Superseded(f"campaign {self._campaign} is cancelled, or another worker expands it")
 
     def _insert_recipients(self, list_id: int, cursor: _Cursor, last: int) -> int:
         # Nobody of the first list can be there already: a list has each person once.

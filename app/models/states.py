@@ -15,6 +15,9 @@ class CampaignStatus(StrEnum):
     FAILED = "failed"
 
 
+#: A campaign in one of these is expanded: also while nothing of it is sent.
+CAMPAIGN_EXPANDS = frozenset({CampaignStatus.SENDING, CampaignStatus.PAUSED})
+
 #: A campaign in one of these never changes again by itself.
 CAMPAIGN_ENDED = frozenset({CampaignStatus.SENT, CampaignStatus.CANCELLED, CampaignStatus.FAILED})
 
@@ -23,6 +26,7 @@ class ExpansionState(StrEnum):
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
+    STOPPED = "stopped"
 
 
 class BatchState(StrEnum):
