@@ -92,11 +92,13 @@ def boost(settings: Settings, db: Db, root: Path, campaign_id: int, count: int) 
 def unboost(settings: Settings, db: Db, root: Path, campaign_id: int) -> Answer:
     """Take a campaign's own workers away; they finish what they have in hand. Raises NotFound."""
     before = int(find_campaign(campaign_id).boost)
-    drop_boost(db, campaign_id)
+    seen = _look(settings, db, root)
     try:
-        moves = bring_boost_to(settings, root, db, campaign_id, 0, _look(settings, db, root), lambda: None)
+        # Not before we look: a worker that learns of it leaves by itself, and would be missing from the answer.
+        moves = bring_boost_to(settings, root, db, campaign_id, 0, seen, lambda: drop_boost(db, campaign_id))
     except Unavailable:
-        # Without supervisord there are none, and the wish is gone.
+        # Without supervisord there are none; the wish goes too.
+        drop_boost(db, campaign_id)
         moves = Moves()
     return Answer(campaign_id, before, 0, 0, *_names(moves), open_batches(db, campaign_id), None)
 
