@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from app.cli import check_stack, scale
+from app.cli import backup, check_stack, install, scale
 from app.cli.at_work import campaigns_in_hand, doing, workers_here
 from app.cli.logs import show_logs
 from app.cli.main import run
@@ -75,6 +75,9 @@ def _parser(root: Path) -> argparse.ArgumentParser:
 
     check_stack.add_options(_add(commands, "check", partial(check_stack.check, root), *check_stack.HELP))
 
+    install.add_options(_add(commands, "install", partial(install.install, root), *install.HELP))
+    backup.add_options(_add(commands, "backup", partial(backup.backup, root), *backup.HELP))
+    backup.add_restore_options(_add(commands, "restore", partial(backup.restore, root), *backup.RESTORE_HELP))
     scale.add_options(_add(commands, "scale", partial(scale.scale, root), *scale.HELP))
     _add(commands, "render", partial(_render, root), "write the configuration, apply nothing", "render")
     _add(commands, "update", partial(_update, root), "render, reread, apply the changed groups", "update")
