@@ -24,8 +24,6 @@ from tests.services import need
 
 #: (row, database, broken safeguard): what is run, four at a time, because a run mostly waits.
 WHOLE = [
-    # It waits for a full minute, so it goes first.
-    ("supervisord-killed", "sqlite", None),
     ("kill9-workers", "sqlite", None),
     ("kill9-workers", "mysql", None),
     ("stop-at-gap:before-journal", "sqlite", None),
@@ -44,7 +42,7 @@ Run = tuple[str, str, str | None]
 def run(one: Run) -> Result:
     row, database, without = one
     # Without a safeguard the campaign may never end, and need not: what went wrong shows before.
-    deadline, faults_for = (40, 20) if without else (240, 120 if ROWS[row].in_real_time else 30)
+    deadline, faults_for = (40, 20) if without else (240, 30)
     form = Form(database, recipients=600, seconds=4, deadline=deadline, faults_for=faults_for)
     result = run_row(ROWS[row], form, without=without)
     # The faults come at random: that a safeguard is needed shows in one of a few runs, not in each.

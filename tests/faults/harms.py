@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pymysql
 import redis
 
+from app.campaigns.halting import pause_campaign, resume_campaign, wait_until_quiet
+from app.errors import Refused
 from app.queues.broker import RedisTrouble, make_broker
 from app.queues.tickets import enqueue
 from tests.faults.fleet import SCHEDULER
@@ -105,6 +107,24 @@ def double_ticks(arena: Arena) -> None:
         arena.fault()
         arena.wait(0.5)
     broker.client.close()
+
+
+def pause_and_resume(arena: Arena) -> None:
+    while arena.wait(random.uniform(1, 3)) and arena.going():
+        try:
+            pause_campaign(arena.db, arena.campaign_id)
+        except Refused:
+            return  # the campaign is sent
+        arena.fault("paused")
+        if random.random() < 0.25 and arena.fleet.hit(signal.SIGKILL, "send"):
+            arena.fault("SIGKILL")
+        if not wait_until_quiet(arena.db, arena.campaign_id).batches:
+            accepted = arena.server.accepted.total()
+            arena.wait(random.uniform(0.2, 1))
+            if late := arena.server.accepted.total() - accepted:
+                arena.complaints.append(f"{late} mails accepted while paused")
+        resume_campaign(arena.db, arena.campaign_id, arena.db.now_ms())
+    arena.db.close()
 
 
 # -- database --------------------------------------------------------------------------------------

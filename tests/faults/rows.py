@@ -31,6 +31,11 @@ def _workers() -> Iterator[Row]:
     yield Row("expander-killed", killed, harm=harms.kill_expanders, expanders=2, orders=_slow_expansion)
     doubled = "five ticks, expansions and spare tickets at once, twice a second; two periodic and two expand workers"
     yield Row("tick-doubled", doubled, harm=harms.double_ticks, tickers=2, expanders=2)
+    halted = (
+        "paused, and resumed when nothing was in hand any more or after 2 s, every 1–3 s; in one pause in 4, SIGKILL "
+        "to a send worker. A mail accepted after a pause with nothing in hand fails the row"
+    )
+    yield Row("pause-resume", halted, harm=harms.pause_and_resume)
 
 
 def _supervision() -> Iterator[Row]:

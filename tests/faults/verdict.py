@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -108,7 +109,8 @@ def count(arena: Arena, ended: float) -> Result:
     result.without, result.kinds = arena.without or "", dict(arena.kinds)
     result.doubts = dict(
         Counter(
-            str(reason)[:60]
+            # Without the server's words, which differ from mail to mail.
+            re.split("[;:]", str(reason))[0]
             for (reason,) in arena.db.rows(
                 "SELECT reason FROM recipients WHERE campaign_id = ? AND state = 'unknown'", arena.campaign_id
             )
