@@ -1,4 +1,4 @@
-"""`mailcrew campaigns`: create, schedule, list, and look at the recipients."""
+"""`mailcrew campaigns`: create, schedule, list, and look at the recipients; to halt one: `app/cli/halting.py`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from app.campaigns.lifecycle import Draft, create_campaign, find_campaign, sched
 from app.campaigns.progress import progress_of
 from app.campaigns.recipients import recipients_of
 from app.campaigns.unknown import resend_unknown, settle_unknown
+from app.cli import halting
 from app.cli.context import open_home
 from app.cli.instants import iso, parse_instant
 from app.errors import UsageError
@@ -22,7 +23,7 @@ STATES = ("pending", "sending", "sent", "failed", "skipped", "unknown")
 
 
 def add(commands: Any) -> None:
-    parser = commands.add_parser("campaigns", help="create, schedule and look at campaigns")
+    parser = commands.add_parser("campaigns", help="create, schedule, pause, cancel and look at campaigns")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     new = verbs.add_parser(
         "create",
@@ -51,6 +52,7 @@ def add(commands: Any) -> None:
     later.add_argument("id", type=int, metavar="ID")
     later.add_argument("--at", metavar="ISO8601", help="with a time zone; default: now (the next minute)")
     later.set_defaults(run=run_schedule)
+    halting.add(verbs)
     show = verbs.add_parser(
         "list", allow_abbrev=False, help="all campaigns", epilog="example: bin/mailcrew campaigns list --json"
     )

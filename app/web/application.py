@@ -9,13 +9,13 @@ from flask.json.provider import DefaultJSONProvider
 
 from app.config import ROOT, Settings
 from app.db import Db, connect
-from app.web import access, access_log, campaigns, errors, health, queues, workers
+from app.web import access, access_log, campaigns, errors, halting, health, queues, workers
 from app.web.resources import DATABASE_SECONDS, EXTENSION, Resources
 
 #: Requests are small JSON documents; a longer one is refused before it is read.
 LONGEST_BODY = 64 * 1024
 
-BLUEPRINTS = (health.routes, workers.routes, queues.routes, campaigns.routes)
+BLUEPRINTS = (health.routes, workers.routes, queues.routes, campaigns.routes, halting.routes)
 
 
 def create_app(settings: Settings, root: Path = ROOT, db: Db | None = None) -> Flask:
