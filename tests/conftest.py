@@ -16,6 +16,12 @@ from app.models import tables
 from tests.services import private_mariadb, private_redis
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files with slow tests first, so that at the end nobody waits for the last of them."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def short_directory() -> Iterator[Path]:
     """Like pytest's own, but short enough for the path of a unix socket."""

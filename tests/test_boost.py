@@ -25,7 +25,7 @@ TABLE = '[[queue]]\nname = "send"\nprocesses = 0\nthreads = 2\ntimeout = 20\npol
 PEOPLE = 1500
 SECONDS = 90
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 class Slow:

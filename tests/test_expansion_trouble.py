@@ -27,6 +27,8 @@ from tests.sending import NOW, add_list, add_people, draft, start
 from tests.test_expansion import check_exact
 from tests.working import eventually
 
+pytestmark = pytest.mark.slow
+
 PEOPLE = 400
 #: How long the expander waits for a lock, in seconds.
 PATIENCE = 1

@@ -22,6 +22,8 @@ from tests.faults.rows import ROWS
 from tests.faults.verdict import Result
 from tests.services import need
 
+pytestmark = pytest.mark.slow
+
 #: (row, database, broken safeguard): what is run, four at a time, because a run mostly waits.
 WHOLE = [
     ("kill9-workers", "sqlite", None),

@@ -20,6 +20,8 @@ from tests.smtp_faults import Fault
 from tests.smtp_server import SmtpServer
 from tests.working import WorkerProcess, eventually
 
+pytestmark = pytest.mark.slow
+
 PEOPLE = 4000
 QUICK = {"LEASE_SECONDS": "5"}
 #: Long enough for a mail that was on its way to arrive.

@@ -21,6 +21,8 @@ from tests.runbook import PAGE, Command, Section, matches, sections
 from tests.services import need
 from tests.supervised import queue, wait_for
 
+pytestmark = pytest.mark.slow
+
 SECTIONS = sections(PAGE.read_text())
 #: Commands that only look may be asked again until they say what the page shows.
 LOOKS = re.compile(

@@ -18,6 +18,8 @@ from app.config import ROOT
 from tests.services import need
 from tests.supervised import REDIS, Stack, queue, wait_for
 
+pytestmark = pytest.mark.slow
+
 MakeStack = Callable[..., Stack]
 
 

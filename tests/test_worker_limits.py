@@ -20,6 +20,8 @@ from app.queues.tickets import enqueue, outstanding
 from tests.reaping import BEGAN, ran
 from tests.working import WorkerProcess, eventually
 
+pytestmark = pytest.mark.slow
+
 MODULES = ("--queues", "work", "--modules", "tests.stubborn")
 
 

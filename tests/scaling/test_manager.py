@@ -14,6 +14,8 @@ from app.scaling.history import last_decisions
 from tests.scaling.crowd import Crowd, Shared, entry
 from tests.supervised import wait_for
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("--check-interval", "0.2")
 LONG = 40.0
 

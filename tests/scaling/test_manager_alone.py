@@ -23,6 +23,8 @@ from tests.scaling.crowd import KILLED_BETWEEN, LITTLE_MEMORY, Crowd, Shared, en
 from tests.sending import add_list, add_people, draft, start
 from tests.supervised import queue, wait_for
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("--check-interval", "0.2")
 LONG = 40.0
 

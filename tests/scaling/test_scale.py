@@ -12,6 +12,8 @@ from tests.scaling.crowd import Crowd, entry
 from tests.services import need
 from tests.supervised import REDIS, Stack, queue, wait_for
 
+pytestmark = pytest.mark.slow
+
 MakeCrowd = Callable[..., Crowd]
 
 
