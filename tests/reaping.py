@@ -15,10 +15,11 @@ from collections.abc import Sequence
 
 import dramatiq.brokers.redis
 import redis
+from dramatiq.brokers.redis import RedisBroker
 
 from app.config import ROOT
 from app.queues import consumer
-from app.queues.broker import make_broker
+from app.queues.broker import NAMESPACE, make_broker
 from app.queues.reaper import Reaper
 from app.workers import loop
 
@@ -26,6 +27,11 @@ SILENT = 1.0
 BEAT = 0.2
 #: What the actors leave in Redis: what began, what ended, and whether `hold` may end.
 BEGAN, ENDED, GO = "test:began", "test:ended", "test:go"
+
+
+def outstanding(broker: RedisBroker, queue: str) -> int:
+    """Messages of a queue that wait or are being worked on."""
+    return int(broker.client.hlen(f"{NAMESPACE}:{queue}.msgs"))
 
 
 class Doomed:

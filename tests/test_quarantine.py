@@ -13,8 +13,8 @@ from app.queues import keys
 from app.queues.broker import make_broker
 from app.queues.dead_letters import dead_letters, replay
 from app.queues.reaper import DEATHS
-from app.queues.tickets import enqueue, outstanding, waiting
-from tests.reaping import BEGAN, Doomed, ran
+from app.queues.tickets import enqueue, waiting
+from tests.reaping import BEGAN, Doomed, outstanding, ran
 from tests.test_reaper import dead_worker, reap_until
 from tests.working import eventually, running
 

@@ -24,9 +24,9 @@ from app.queues import keys
 from app.queues.broker import make_broker, redis_client
 from app.queues.consumer import Consumer
 from app.queues.reaper import CHUNK, Reaped, reap
-from app.queues.tickets import enqueue, outstanding, waiting
+from app.queues.tickets import enqueue, waiting
 from app.workers import loop
-from tests.reaping import BEGAN, ENDED, GO, Doomed, ran
+from tests.reaping import BEGAN, ENDED, GO, Doomed, outstanding, ran
 from tests.services import need
 from tests.working import MortalRedis, eventually, running
 

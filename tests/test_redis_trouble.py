@@ -13,7 +13,8 @@ import pytest
 from dramatiq.brokers.redis import RedisBroker
 
 from app.queues.broker import make_broker
-from app.queues.tickets import enqueue, outstanding
+from app.queues.tickets import enqueue
+from tests.reaping import outstanding
 from tests.test_worker_loop import Trace, in_hand
 from tests.working import LossyLine, MortalRedis, eventually, running
 

@@ -9,7 +9,8 @@ import pytest
 from dramatiq.brokers.redis import RedisBroker
 
 from app.queues.broker import make_broker
-from app.queues.tickets import enqueue, outstanding, top_up, waiting
+from app.queues.tickets import enqueue, top_up, waiting
+from tests.reaping import outstanding
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from app.queues import keys
 from app.queues.broker import make_broker
 from app.queues.consumer import Consumer
 from app.queues.dead_letters import dead_letters, read_message
-from app.queues.tickets import enqueue, outstanding
-from tests.reaping import BEGAN, ran
+from app.queues.tickets import enqueue
+from tests.reaping import BEGAN, outstanding, ran
 from tests.working import WorkerProcess, eventually
 
 pytestmark = pytest.mark.slow

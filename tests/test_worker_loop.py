@@ -15,7 +15,8 @@ from dramatiq.broker import Broker
 from dramatiq.brokers.redis import RedisBroker
 
 from app.queues.broker import NAMESPACE, make_broker
-from app.queues.tickets import enqueue, outstanding, waiting
+from app.queues.tickets import enqueue, waiting
+from tests.reaping import outstanding
 from tests.working import Running, eventually, running
 
 

@@ -60,11 +60,6 @@ def mailbox_line(header: str, name: str, email: str) -> bytes:
     return _fold(f"{header}:", [" " + words[0], *words[1:], f" <{address}>"])
 
 
-def needs_smtputf8(email: str) -> bool:
-    """Whether the address takes a server with SMTPUTF8 (RFC 6531): a domain alone does not, see `_address`."""
-    return not email.rpartition("@")[0].isascii()
-
-
 @lru_cache(maxsize=4)
 def date_line(second: int) -> bytes:
     """The Date line of a second since 1970, in UTC (RFC 5322 §3.3)."""

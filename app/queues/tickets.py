@@ -16,11 +16,6 @@ def enqueue(broker: RedisBroker, queue: str, actor: str, args: Sequence[Any] = (
     broker.enqueue(dramatiq.Message(queue_name=queue, actor_name=actor, args=tuple(args), kwargs={}, options=options))
 
 
-def outstanding(broker: RedisBroker, queue: str) -> int:
-    """Messages of a queue that wait or are being worked on."""
-    return int(broker.client.hlen(f"{NAMESPACE}:{queue}.msgs"))
-
-
 def waiting(broker: RedisBroker, queue: str) -> int:
     """Messages of a queue that nobody has fetched yet."""
     return int(broker.client.llen(f"{NAMESPACE}:{queue}"))
