@@ -64,6 +64,8 @@ class Subscriber(Table):
     status = CharField(max_length=16, default="active")
     created_at = BigIntegerField()
     updated_at = BigIntegerField()
+    bounces = IntegerField(default=0)
+    status_reason = CharField(max_length=500, null=True)
 
     class Meta:
         table_name = "subscribers"
@@ -73,6 +75,7 @@ class List(Table):
     id = AutoField()
     name = CharField(max_length=200, unique=True)
     created_at = BigIntegerField()
+    unsubscribed_at = BigIntegerField(null=True)
 
     class Meta:
         table_name = "lists"
@@ -110,6 +113,10 @@ class Server(Table):
     cooldown_until = BigIntegerField(null=True)
     cooldown_reason = CharField(max_length=500, null=True)
     created_at = BigIntegerField()
+    weight = IntegerField(default=1)
+    timezone = CharField(max_length=64, default="UTC")
+    cooldown_step = IntegerField(default=0)
+    trial_until = BigIntegerField(null=True)
 
     class Meta:
         table_name = "servers"
@@ -139,6 +146,8 @@ class Campaign(Table):
     scheduled_at = BigIntegerField(null=True)
     started_at = BigIntegerField(null=True)
     finished_at = BigIntegerField(null=True)
+    held_until = BigIntegerField(default=0)
+    held_by = CharField(max_length=500, null=True)
 
     class Meta:
         table_name = "campaigns"
