@@ -1,0 +1,1 @@
+"""Several SMTP servers with limits of their own: what is got out of them, counted where the mails arrive."""
