@@ -1,0 +1,1 @@
+"""Checks of users' targets: what is asked, what came back, what is told, what is kept."""
