@@ -1,0 +1,169 @@
+"""Put right what crashes, lost messages and a changed clock left behind. Safe beside itself, bounded work a pass.
+
+Every round of a dispatcher begins with it, so a lock that nobody holds any more is gone within a minute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from app.db import Db
+from app.db.connection import Row
+from app.events import warn
+from app.models.schedules import RunStatus
+from app.schedules.claims import LEASE_MS, STARTED, UNSTARTED, Claim, Run, advance, marks, record_run
+from app.schedules.times import MINUTE, repaired
+
+#: Rows read at a time, and pages of them in one pass.
+PAGE = 500
+PAGES = 40
+#: Runs that have been kept long enough are removed this many at a time.
+OLD_PAGE = 5000
+
+INTERRUPTED = "its worker ended, or was cut off, before the run did"
+
+#: Have a claim's message in the queue, unless it is there already.
+Put = Callable[[str, Sequence[Claim]], object]
+
+
+@dataclass
+class Swept:
+    """What one pass did."""
+
+    repaired: int = 0
+    interrupted: int = 0
+    overruns: int = 0
+    put_back: int = 0
+
+
+def repair_clock(db: Db, now: int, ttl: int) -> int:
+    """Bring back what lies too far in the future, because the clock was set back; how many schedules."""
+    done = 0
+    for _ in range(PAGES):
+        rows = db.rows(
+            "SELECT user_id, next_run_at, interval_minutes, period, phase_at FROM user_monitor_schedules "
+            "WHERE phase_at > ? ORDER BY phase_at LIMIT ?",
+            now, PAGE,
+        )  # fmt: skip
+        with db.transaction():
+            done += sum(_repair(db, now, *row) for row in rows)
+        if len(rows) < PAGE:
+            break
+    if done:
+        warn("schedules lay too far in the future, the clock went back: repaired", schedules=done)
+    longest = max(ttl, LEASE_MS)
+    db.run("UPDATE user_monitor_schedules SET locked_until = ? WHERE locked_until > ?", now + longest, now + longest)
+    return done
+
+
+def _repair(db: Db, now: int, user_id: int, next_run_at: int, minutes: int, period: int | None, phase_at: int) -> int:
+    interval = minutes * MINUTE
+    # From the rhythm and not from `next_run_at`, which "run now" takes off it.
+    due = repaired(phase_at + interval, interval, now, period)
+    return db.run(
+        "UPDATE user_monitor_schedules SET next_run_at = ?, phase_at = ? WHERE user_id = ? AND next_run_at = ? "
+        "AND phase_at = ? AND interval_minutes = ?",
+        due.next_run_at, due.phase_at, user_id, next_run_at, phase_at, minutes,
+    )  # fmt: skip
+
+
+def settle_interrupted(db: Db, now: int, user_id: int | None = None) -> int:
+    """Record runs that were not renewed as interrupted, and let go of their users; how many.
+
+    With `user_id`: the one of this user, renewed or not. They are not run again: their period has been started.
+    """
+    which, values = ("locked_until < ?", [now]) if user_id is None else ("user_id = ?", [user_id])
+    done = 0
+    for _ in range(PAGES):
+        rows = db.rows(
+            "SELECT user_id, locked_by, period, last_run_at, locked_until FROM user_monitor_schedules "
+            f"WHERE {which} AND locked_by IS NOT NULL AND {STARTED} ORDER BY locked_until LIMIT ?",
+            *values, PAGE,
+        )  # fmt: skip
+        done += sum(_interrupt(db, row) for row in rows)
+        if len(rows) < PAGE:
+            break
+    return done
+
+
+def _interrupt(db: Db, row: Row) -> int:
+    user_id, token, period, started_at, locked_until = row
+    run = Run(int(user_id), str(token), int(period), int(started_at))
+    duration = max(0, int(locked_until) - LEASE_MS - run.started_at)
+    with db.transaction():
+        mine = db.run(
+            "UPDATE user_monitor_schedules SET last_status = ?, last_error = ?, last_duration_ms = ?, "
+            "interruptions = interruptions + 1, locked_by = NULL, locked_until = NULL "
+            f"WHERE user_id = ? AND locked_by = ? AND locked_until = ? AND {STARTED}",
+            RunStatus.INTERRUPTED, INTERRUPTED, duration, user_id, token, locked_until,
+        )  # fmt: skip
+        if mine:
+            record_run(db, run, RunStatus.INTERRUPTED, INTERRUPTED, duration, 0)
+    if mine:
+        warn("run interrupted", user=run.user_id, period=run.period)
+    return mine
+
+
+def pass_over(db: Db, now: int) -> int:
+    """Let users go on in their rhythm who are due while they still wait or run; how many runs were going.
+
+    A period that meets a run is counted as an overrun, one that meets a claim in the queue as skipped.
+    """
+    where = "enabled = 1 AND next_run_at <= ? AND phase_at <= ? AND locked_by IS NOT NULL"
+    overruns = db.run(
+        f"UPDATE user_monitor_schedules SET overruns = overruns + 1, {advance(db)} WHERE {where} AND {STARTED}",
+        now, now, now, now, now,
+    )  # fmt: skip
+    db.run(
+        f"UPDATE user_monitor_schedules SET {advance(db, skipped=1)} WHERE {where} AND {UNSTARTED}",
+        now, now, now, now, now,
+    )  # fmt: skip
+    if overruns:
+        warn("runs were still going when they were due again", users=overruns)
+    return overruns
+
+
+def put_back(db: Db, now: int, ttl: int, put: Put) -> int:
+    """Look for the messages of claims that have waited longer than their lock; how many claims.
+
+    Token and period stay: a claim in a queue that is longer than the lock lasts would never be served otherwise.
+    """
+    done = 0
+    for _ in range(PAGES):
+        claims = waiting_claims(db, PAGE, before=now)
+        for token, mine in claims.items():
+            put(token, mine)
+            done += db.run(
+                "UPDATE user_monitor_schedules SET locked_until = ? "
+                f"WHERE user_id IN ({marks(mine)}) AND locked_by = ? AND locked_until < ? AND {UNSTARTED}",
+                now + ttl, *(claim.user_id for claim in mine), token, now,
+            )  # fmt: skip
+        if sum(map(len, claims.values())) < PAGE:
+            break
+    return done
+
+
+def waiting_claims(db: Db, limit: int, before: int | None = None) -> dict[str, list[Claim]]:
+    """Claims that nobody has started, by token, the oldest first; with `before`: whose lock ran out before then."""
+    which, values = ("locked_until > 0", []) if before is None else ("locked_until < ?", [before])
+    rows = db.rows(
+        f"SELECT locked_by, user_id, period FROM user_monitor_schedules WHERE {which} AND locked_by IS NOT NULL "
+        f"AND {UNSTARTED} ORDER BY locked_until LIMIT ?",
+        *values, limit,
+    )  # fmt: skip
+    found: dict[str, list[Claim]] = {}
+    for token, user_id, period in rows:
+        found.setdefault(str(token), []).append(Claim(int(user_id), int(period)))
+    return found
+
+
+def remove_old_runs(db: Db, before: int) -> int:
+    """Remove runs that began before this instant from the history; how many."""
+    done = 0
+    for _ in range(PAGES):
+        first = db.row("SELECT id, started_at FROM schedule_runs WHERE id > 0 ORDER BY id LIMIT 1")
+        if first is None or int(first[1]) >= before:
+            break
+        done += db.run("DELETE FROM schedule_runs WHERE id < ? AND started_at < ?", int(first[0]) + OLD_PAGE, before)
+    return done
