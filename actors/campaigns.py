@@ -7,7 +7,7 @@ workers of its own any more.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from dramatiq.middleware import CurrentMessage, Middleware
 
 from actors.broker import broker
 from actors.database import database, put_off
+from actors.notices import deliver_soon
 from actors.serving import tell_what_is_served
 from app.campaigns.boosts import campaign_of, forget_ended, is_boosted, queue_of
 from app.campaigns.expand_task import expand_campaign
@@ -63,13 +64,18 @@ class Sender:
     threads = 1
 
     def __init__(self) -> None:
+        #: Told when (ms) there will be work again that a limit stops now.
+        self.wake_at: Callable[[int], object] = lambda _: None
         self._lock = threading.Lock()
         self._service: SendService | None = None
 
     def service(self) -> SendService:
         with self._lock:
             if self._service is None:
-                self._service = SendService(database(), settings(), threads=self.threads, stop=stop_requested)
+                self._service = SendService(
+                    database(), settings(), threads=self.threads, stop=stop_requested,
+                    noticed=deliver_soon, wake_at=self.wake_at,
+                )  # fmt: skip
             return self._service
 
     def campaign(self) -> int | None:
@@ -103,7 +109,7 @@ class Campaigns(Middleware):
         queue = SEND if own is None else queue_of(own)
         self._housekeeper = Housekeeper(
             database, settings(),
-            top_up=lambda wanted: top_up(broker, queue, "send", wanted),
+            top_up=partial(_issue, queue, getattr(worker, "wake", lambda: None)),
             capacity=lambda: _capacity(queue),
             restart_expansion=lambda campaign_id: enqueue(broker, "expand", "expand", [campaign_id]),
             close_idle=sender.close_idle,
@@ -111,6 +117,7 @@ class Campaigns(Middleware):
             only=own,
             look_after=(lambda _: None) if own is None else partial(_leave_when_over, own),
         )  # fmt: skip
+        sender.wake_at = self._housekeeper.wake_at
         self._housekeeper.start()
 
     def before_worker_shutdown(self, _broker: Any, _worker: Any) -> None:
@@ -138,6 +145,12 @@ def _leave_when_over(campaign_id: int, db: Db) -> None:
             discard(broker, queue_of(campaign_id))
     except MailcrewError as error:
         warn("the boost is over, but supervisord does not stop this worker; trying again", reason=str(error))
+
+
+def _issue(queue: str, wake: Callable[[], object], wanted: int) -> None:
+    """Bring the tickets up to what is wanted, and have this worker look at once."""
+    if top_up(broker, queue, "send", wanted):
+        wake()
 
 
 def _capacity(queue: str) -> int:

@@ -40,7 +40,7 @@ def _campaigns(db: Db, queues: list[str]) -> list[str]:
 
 
 def _servers(db: Db) -> list[str]:
-    return [name for (name,) in db.rows("SELECT name FROM servers ORDER BY name")]
+    return [name for (name,) in db.rows("SELECT name FROM servers WHERE state <> 'removed' ORDER BY name")]
 
 
 def named(names: Sequence[str]) -> str:

@@ -1,8 +1,14 @@
-"""The clock that leases go by inside one machine."""
+"""The clock that leases go by inside one machine, and how people read an instant."""
 
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
+
+
+def in_utc(ms: int) -> str:
+    """An instant (ms since 1970 UTC) as people read it: 2026-11-22 14:03 UTC."""
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def since_boot() -> float:

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from dotenv import dotenv_values
 
+from app.addresses import Networks
 from app.errors import SettingError
+from app.setting_values import bind, concurrency, mail_address, minutes, networks, url, whole
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,59 +43,8 @@ class Setting:
     meaning: str
 
 
-def _whole(name: str, low: int, high: int, unit: str) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
-        if not low <= value <= high:
-            raise SettingError(name, text, f"a whole number of {unit} from {low} to {high}")
-        return value
-
-    return parse
-
-
-def _url(name: str, schemes: tuple[str, ...]) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        try:
-            parts = urlsplit(text)
-            _ = parts.port
-        except ValueError as error:
-            # Without the text: it may hold a password.
-            raise SettingError(name, "…", f"a URL ({error})") from None
-        if text and parts.scheme not in schemes:
-            raise SettingError(
-                name,
-                _without_password(text),
-                "a URL that begins with " + " or ".join(f"{s}://" for s in schemes),
-            )
-        return text
-
-    return parse
-
-
-def _bind(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
-        raise SettingError("HTTP_BIND", text, "HOST:PORT, for example 127.0.0.1:8025")
-    return host.strip("[]"), int(port)
-
-
-def _mail_address(text: str) -> str:
-    local, at, domain = text.rpartition("@")
-    if text and not (local and at and domain and text.isascii() and text.isprintable() and not set(" <>,") & set(text)):
-        raise SettingError("ALERT_MAIL", text, "one address, for example ops@example.com")
-    return text
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return url.replace(f":{parts.password}@", ":***@") if parts.password else url
-
-
 def _int(name: str, default: int, low: int, high: int, unit: str, meaning: str) -> Setting:
-    return Setting(name, str(default), _whole(name, low, high, unit), meaning)
+    return Setting(name, str(default), whole(name, low, high, unit), meaning)
 
 
 TABLE: tuple[Setting, ...] = (
@@ -100,16 +52,17 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "DATABASE_URL",
         "",
-        _url("DATABASE_URL", ("sqlite", "mysql")),
+        url("DATABASE_URL", ("sqlite", "mysql")),
         "sqlite:///path or mysql://user:pass@host:port/name (default: SQLite under MAILCREW_HOME)",
     ),
     Setting(
         "REDIS_URL",
         "",
-        _url("REDIS_URL", ("redis", "rediss", "unix")),
+        url("REDIS_URL", ("redis", "rediss", "unix")),
         "redis://, rediss:// or unix:// (default: an embedded Redis under MAILCREW_HOME)",
     ),
-    Setting("HTTP_BIND", "127.0.0.1:8025", _bind, "address of the console and API"),
+    Setting("HTTP_BIND", "127.0.0.1:8025", bind, "address of the console and API"),
+    _int("TRUSTED_PROXIES", 0, 0, 5, "servers", "proxies before the console whose word about the caller counts"),
     Setting("QUEUES_FILE", "", str, "the table of queues and services (default: supervisor/queues.toml)"),
     _int("EXPAND_BATCH_SIZE", 5000, 1, 100_000, "subscribers", "subscribers expanded per transaction"),
     _int("SEND_BATCH_SIZE", 100, 1, 1000, "recipients", "recipients leased to a worker at a time"),
@@ -118,27 +71,49 @@ TABLE: tuple[Setting, ...] = (
     _int("HOST_GONE_SECONDS", HOST_GONE_SECONDS, 600, 604_800, "seconds", "silence after which a host counts as gone"),
     _int("STOP_GRACE_SECONDS", 120, 1, 3600, "seconds", "how long a stopping worker may finish its task"),
     _int("SEND_MAX_ATTEMPTS", 8, 1, 100, "attempts", "tries of one recipient before a 4xx becomes final"),
-    Setting("ALERT_WEBHOOK", "", _url("ALERT_WEBHOOK", ("http", "https")), "where `check` posts its alerts"),
-    Setting("ALERT_MAIL", "", _mail_address, "whom `check` mails its alerts"),
+    Setting(
+        "RETRY_MINUTES", "1,5,30,60,120,360,720,1440", minutes, "waits after the first, second … 4xx of a recipient"
+    ),
+    _int("BOUNCE_LIMIT", 3, 1, 100, "refusals", "permanent refusals in a row before a subscriber counts as bounced"),
+    Setting("ALERT_WEBHOOK", "", url("ALERT_WEBHOOK", ("http", "https")), "where `check` posts its alerts"),
+    Setting("ALERT_MAIL", "", mail_address("ALERT_MAIL"), "whom `check` mails its alerts"),
     Setting(
         "ALERT_SMTP",
         "",
-        _url("ALERT_SMTP", ("smtp", "smtp+starttls", "smtps")),
+        url("ALERT_SMTP", ("smtp", "smtp+starttls", "smtps")),
         "smtp://host:port that takes alerts (default: the first server of `servers list`)",
     ),
     _int("ALERT_REPEAT_MINUTES", 60, 1, 10_080, "minutes", "how long a problem that stays is not told again"),
+    Setting(
+        "NOTICE_FROM", "", mail_address("NOTICE_FROM"), "from whom notices come (default: ALERT_MAIL or mailcrew@HOST)"
+    ),
+    _int("PAUSE_ERRORS", 100, 1, 1_000_000_000, "mails", "failed mails from which on a campaign may pause by itself"),
+    _int("PAUSE_ERROR_PERCENT", 20, 1, 100, "percent", "failed of sent and failed from which on it does"),
+    Setting("ALLOW_PRIVATE_ADDRESSES", "", networks, "where checks and webhooks may go beside the public internet"),
+    _int("CHECK_CONCURRENCY", 10, 1, 100, "targets", "targets of one user that are checked at once"),
+    _int("CHECK_RESULTS_DAYS", 30, 1, 3650, "days", "how long every single result of a check is kept"),
+    _int("UPLOAD_MB", 500, 1, 100_000, "MB", "the largest file that may be uploaded for an import"),
+    _int("DISPATCH_BATCH_SIZE", 20, 1, 5000, "users", "users claimed per transaction; in sync mode: run per call"),
+    _int("DISPATCH_LOCK_TTL", 900_000, 10_000, 86_400_000, "ms", "how long a claim may wait before it is looked for"),
+    _int("DEFAULT_INTERVAL_MINUTES", 5, 1, 1440, "minutes", "between two runs of a new user's checks"),
+    Setting("WORKER_CONCURRENCY", "", concurrency, "threads of a monitor worker (default: those of the table, 2)"),
+    # Read by app/secrets.py alone, so that no settings that are shown somewhere hold one.
+    Setting("ADMIN_PASSWORD", "", str, "the administrator's password (default: made at the first start)"),
+    Setting("SECRET_KEY", "", str, "signs the console's sessions (default: made at the first start)"),
+    Setting("CRON_SECRET", "", str, "opens /api/cron/dispatch; empty: closed (default: made at the first start)"),
 )
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of this process. Sizes are counts, times are seconds."""
+    """The settings of this process. Sizes are counts, times are seconds, `dispatch_lock_ttl` ms."""
 
     home: Path
     database_url: str
     redis_url: str
     redis_is_embedded: bool
     http_bind: tuple[str, int]
+    trusted_proxies: int
     queues_file: Path | None
     expand_batch_size: int
     send_batch_size: int
@@ -146,10 +121,23 @@ class Settings:
     host_gone_seconds: int
     stop_grace_seconds: int
     send_max_attempts: int
+    retry_minutes: tuple[int, ...]
+    bounce_limit: int
     alert_webhook: str
     alert_mail: str
     alert_smtp: str
     alert_repeat_minutes: int
+    notice_from: str
+    pause_errors: int
+    pause_error_percent: int
+    allow_private_addresses: Networks
+    check_concurrency: int
+    check_results_days: int
+    upload_mb: int
+    dispatch_batch_size: int
+    dispatch_lock_ttl: int
+    default_interval_minutes: int
+    worker_concurrency: int | None
 
     @property
     def logs(self) -> Path:
@@ -163,6 +151,16 @@ class Settings:
     @property
     def journals(self) -> Path:
         return self.state / "journals"
+
+    @property
+    def uploads(self) -> Path:
+        """Files that are to be imported, until they are."""
+        return self.state / "uploads"
+
+    @property
+    def rejects(self) -> Path:
+        """The rows that imports refused."""
+        return self.state / "rejects"
 
     @property
     def conf_d(self) -> Path:
@@ -190,24 +188,17 @@ def read_settings(environ: Mapping[str, str], root: Path = ROOT) -> Settings:
     """Settings from `environ` and the `.env` files; raises SettingError on the first bad value."""
     values, home = _values(environ, root)
     parsed = {s.name: s.parse(values.get(s.name) or s.default) for s in TABLE}
-    short = Settings(
-        home=home,
-        database_url=_database_url(parsed["DATABASE_URL"], home, root),
-        redis_url=parsed["REDIS_URL"],
-        redis_is_embedded=not parsed["REDIS_URL"],
-        http_bind=parsed["HTTP_BIND"],
-        queues_file=root / Path(parsed["QUEUES_FILE"]).expanduser() if parsed["QUEUES_FILE"] else None,
-        expand_batch_size=parsed["EXPAND_BATCH_SIZE"],
-        send_batch_size=parsed["SEND_BATCH_SIZE"],
-        lease_seconds=parsed["LEASE_SECONDS"],
-        host_gone_seconds=_host_gone(values.get("HOST_GONE_SECONDS") or "", parsed),
-        stop_grace_seconds=parsed["STOP_GRACE_SECONDS"],
-        send_max_attempts=parsed["SEND_MAX_ATTEMPTS"],
-        alert_webhook=parsed["ALERT_WEBHOOK"],
-        alert_mail=parsed["ALERT_MAIL"],
-        alert_smtp=parsed["ALERT_SMTP"],
-        alert_repeat_minutes=parsed["ALERT_REPEAT_MINUTES"],
-    )
+    fields = Settings.__dataclass_fields__
+    plain = {name.lower(): value for name, value in parsed.items() if name.lower() in fields}
+    said_otherwise = {
+        "home": home,
+        "database_url": _database_url(parsed["DATABASE_URL"], home, root),
+        "redis_is_embedded": not parsed["REDIS_URL"],
+        "queues_file": root / Path(parsed["QUEUES_FILE"]).expanduser() if parsed["QUEUES_FILE"] else None,
+        "host_gone_seconds": _host_gone(values.get("HOST_GONE_SECONDS") or "", parsed),
+        "notice_from": parsed["NOTICE_FROM"] or parsed["ALERT_MAIL"] or f"mailcrew@{socket.gethostname()}",
+    }
+    short = Settings(**{**plain, **said_otherwise})
     if short.redis_url:
         return short
     return Settings(**{**short.__dict__, "redis_url": f"unix://{short.sockets / 'redis.sock'}"})
@@ -257,6 +248,11 @@ def _database_url(url: str, home: Path, root: Path) -> str:
     if path != url and path and not path.startswith("/"):
         return f"sqlite:///{quote(str(root))}/{path}"
     return url
+
+
+def given(settings: Settings, name: str, environ: Mapping[str, str] = os.environ, root: Path = ROOT) -> str | None:
+    """What a person has set a variable to; empty counts, None when it is not set at all."""
+    return {**_dotenv(root / ".env"), **_dotenv(settings.home / ".env"), **environ}.get(name)
 
 
 def variable(name: str) -> str | None:

@@ -169,9 +169,11 @@ def wait(done: Callable[[], object], seconds: float, otherwise: str, pause: floa
 
 
 @contextmanager
-def worker(place: Place, *, threads: int, name: str = "bench") -> Iterator[subprocess.Popen[bytes]]:
-    """A worker process as supervisord would start it, serving `send`."""
-    command = [sys.executable, str(ROOT / "bin" / "worker"), "--queues", "send", "--name", name]
+def worker(
+    place: Place, *, threads: int, name: str = "bench", queue: str = "send"
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker process as supervisord would start it."""
+    command = [sys.executable, str(ROOT / "bin" / "worker"), "--queues", queue, "--name", name]
     with (place.directory / f"{name}.log").open("ab") as log:
         options = {"env": place.environ, "cwd": ROOT, "stdout": log, "stderr": log}
         with running([*command, "--threads", str(threads)], **options) as process:

@@ -7,6 +7,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +15,9 @@ from app.config import Settings, make_home, read_settings
 from app.db import Db, connect, migrate
 from app.models import tables
 from tests.services import private_mariadb, private_redis
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -80,3 +84,12 @@ def settings(tmp_path: Path, database_url: str, redis_server: str) -> Settings:
     )
     make_home(made)
     return made
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One Chromium for all tests of a process; each opens windows of its own."""
+    from tests.console import chromium
+
+    with chromium() as found:
+        yield found

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
 from app.campaigns.expand_task import expand_campaign
 from app.campaigns.lifecycle import Draft, create_campaign, schedule_campaign, start_due
@@ -11,7 +13,8 @@ from app.campaigns.service import SendService
 from app.config import Settings
 from app.db import Db
 from app.mail.servers import add_server
-from app.models.tables import List
+from app.models.tables import List, Server
+from app.queues.broker import redis_client
 from tests.smtp_server import SmtpServer
 
 NOW = 1_790_000_000_000
@@ -78,6 +81,44 @@ def expand(db: Db, settings: Settings, campaign_id: int) -> None:
     expand_campaign(db, settings, campaign_id, threading.Event(), lambda: None)
 
 
+def campaign_of(db: Db, settings: Settings, name: str = "all", **changes: object) -> int:
+    """A campaign to a list, expanded and sending; its id."""
+    campaign_id = draft(db, [name], **changes)
+    start(db, campaign_id)
+    expand(db, settings, campaign_id)
+    return campaign_id
+
+
+def campaign_to(db: Db, settings: Settings, people: int, name: str = "all", **changes: object) -> int:
+    """The same to new people NAME1@example.test … on a list of that name; its id."""
+    add_list(db, name, add_people(db, people, name))
+    return campaign_of(db, settings, name, **changes)
+
+
+def states(db: Db, campaign_id: int) -> dict[str, int]:
+    """How many of its recipients are in each state."""
+    rows = db.rows("SELECT state, COUNT(*) FROM recipients WHERE campaign_id = ? GROUP BY state", campaign_id)
+    return {str(state): int(count) for state, count in rows}
+
+
+def limited(server: SmtpServer, name: str, **columns: object) -> int:
+    """A server with limits, or whatever else its row may hold; its id."""
+    server_id = add_test_server(server, name)
+    Server.update(**columns).where(Server.id == server_id).execute()
+    return server_id
+
+
+@contextmanager
+def own_redis(settings: Settings, url: str, number: int) -> Iterator[Settings]:
+    """The settings with an empty Redis database that no other test file uses."""
+    here = replace(settings, redis_url=f"{url}?db={number}")
+    client = redis_client(here.redis_url)
+    client.flushdb()
+    yield here
+    client.flushdb()
+    client.close()
+
+
 def send_all(db: Db, settings: Settings, threads: int = 1) -> int:
     """Work off everything that is ready; how many mails were sent."""
     service = SendService(db, settings, threads=threads, stop=threading.Event())
@@ -89,6 +130,30 @@ def send_all(db: Db, settings: Settings, threads: int = 1) -> int:
             worker.join()
         return service.sent
     finally:
+        service.close()
+
+
+@contextmanager
+def sending(db: Db, settings: Settings, threads: int = 2) -> Iterator[SendService]:
+    """Threads that go on looking for work, as workers do, until the block ends."""
+    over = threading.Event()
+    service = SendService(db, settings, threads=threads, stop=threading.Event())
+
+    def work() -> None:
+        while not over.is_set():
+            if not service.work():
+                over.wait(0.01)
+        db.close()
+
+    workers = [threading.Thread(target=work) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    try:
+        yield service
+    finally:
+        over.set()
+        for worker in workers:
+            worker.join()
         service.close()
 
 

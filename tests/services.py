@@ -69,12 +69,12 @@ def private_mariadb(directory: Path) -> Iterator[str]:
 
 
 @contextmanager
-def private_redis(directory: Path) -> Iterator[str]:
-    """A Redis on a socket in `directory`; yields its URL."""
+def private_redis(directory: Path, program: str | None = None) -> Iterator[str]:
+    """A Redis on a socket in `directory`, of the machine's version unless `program` is another; yields its URL."""
     socket = directory / "redis.sock"
     process = subprocess.Popen(
         [
-            need("redis-server"),
+            program or need("redis-server"),
             "--port",
             "0",
             "--unixsocket",

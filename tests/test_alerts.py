@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import stat
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from email import message_from_bytes
 from email.policy import default
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,6 +18,7 @@ from app.scaling.alert_routes import alert_server, mail, post
 from app.scaling.alerts import Alert, Message, tell
 from tests.smtp_faults import on, reply
 from tests.smtp_server import SmtpServer
+from tests.webhooks import receiver
 
 NOW = 1_790_000_000_000
 MINUTE = 60_000
@@ -129,46 +124,21 @@ def test_a_broken_memory_is_begun_anew_and_is_closed_to_others(home: Settings) -
 # -- the ways ------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def receiver(status: int = 200) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A webhook on a real socket: its URL, and what was posted to it."""
-    posted: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(status)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/hook/secret", posted
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 def test_a_webhook_gets_text_for_a_chat_and_fields_for_a_program(home: Settings) -> None:
-    with receiver() as (url, posted):
-        post(url, home, Message((DOWN,), (FULL.line,)))
-    assert len(posted) == 1
-    assert posted[0]["status"] == "alert"
-    assert f"ALERT: {DOWN.line}" in posted[0]["text"]
-    assert f"resolved: {FULL.line}" in posted[0]["text"]
-    assert posted[0]["alerts"][0]["key"] == "supervisord"
+    with receiver() as hook:
+        post(hook.url, home, Message((DOWN,), (FULL.line,)))
+    (posted,) = hook.posted
+    assert posted["status"] == "alert"
+    assert f"ALERT: {DOWN.line}" in posted["text"]
+    assert f"resolved: {FULL.line}" in posted["text"]
+    assert posted["alerts"][0]["key"] == "supervisord"
 
 
 def test_a_webhook_that_refuses_or_is_away_is_named_without_its_secret(home: Settings) -> None:
-    with receiver(status=500) as (url, _), pytest.raises(Unavailable, match=r"127\.0\.0\.1 answered 500") as refused:
-        post(url, home, Message((DOWN,), ()))
+    with receiver(status=500) as hook, pytest.raises(Unavailable, match=r"127\.0\.0\.1 answered 500") as refused:
+        post(hook.url, home, Message((DOWN,), ()))
     with pytest.raises(Unavailable, match="cannot be reached") as away:
-        post(url, home, Message((DOWN,), ()))
+        post(hook.url, home, Message((DOWN,), ()))
     assert "secret" not in f"{refused.value}{away.value}"
 
 

@@ -221,12 +221,37 @@ def test_recipients_are_one_json_object_a_line(
     assert recipients(capsys, str(campaign_id), "--state", "pending") == []
 
 
-def test_someone_who_is_no_recipient_is_said_not_to_be(
-    home: Settings, body: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_anybody_is_answered_for(home: Settings, db: Db, body: str, capsys: pytest.CaptureFixture[str]) -> None:
+    campaign_id = created(body, capsys)
+    stranger = (str(campaign_id), "--email", "X@Example.test")
+    (found,) = recipients(capsys, *stranger)
+    assert found == {
+        "email": "X@example.test", "state": None, "reason": None, "attempts": 0, "server": None, "message_id": None,
+        "sent_at": None, "answer": "X@example.test is nobody's address here",
+    }  # fmt: skip
+    assert campaigns("recipients", *stranger) == 0
+    assert capsys.readouterr().out == "X@example.test is nobody's address here\n"
+    start(db, campaign_id)
+    expand(db, home, campaign_id)
+    (found,) = recipients(capsys, str(campaign_id), "--email", "p2@example.test")
+    assert (found["state"], found["answer"].split(":")[0]) == ("pending", "p2@example.test waits")
+    fails(
+        capsys,
+        1,
+        "p2@example.test waits",
+        "recipients",
+        str(campaign_id),
+        "--email",
+        "p2@example.test",
+        "--state",
+        "sent",
+    )
+
+
+def test_what_cannot_be_asked_is_said(home: Settings, body: str, capsys: pytest.CaptureFixture[str]) -> None:
     campaign_id = str(created(body, capsys))
-    fails(capsys, 1, "not a recipient", "recipients", campaign_id, "--email", "x@example.test")
     fails(capsys, 2, "not an email address", "recipients", campaign_id, "--email", "x")
+    fails(capsys, 2, "not an email address", "recipients", campaign_id, "--email", "")
     fails(capsys, 2, "invalid choice", "recipients", campaign_id, "--state", "happy")
 
 

@@ -19,7 +19,7 @@ from tests.home_stack import HomeStack, home_stack
 from tests.services import need
 from tests.smtp_server import SmtpServer
 from tests.supervised import REDIS, queue, wait_for
-from tests.test_alerts import receiver
+from tests.webhooks import receiver
 
 SERVICES = """
 [[service]]
@@ -139,18 +139,18 @@ def test_a_setting_that_is_not_allowed_is_an_alert_too(stack: HomeStack) -> None
 
 def test_new_problems_go_to_the_webhook_and_by_mail_once(stack: HomeStack) -> None:
     stack.run("mailcrew", "db", "migrate")
-    with receiver() as (url, posted), SmtpServer() as server:
+    with receiver() as hook, SmtpServer() as server:
         stack.environ["ALERT_SMTP"] = f"smtp://127.0.0.1:{server.port}"
-        options = ("--webhook", url, "--mail", "ops@example.com")
+        options = ("--webhook", hook.url, "--mail", "ops@example.com")
         for _ in range(3):
             check(stack, *options, code=1)
-        assert [one["alerts"][0]["key"] for one in posted] == ["supervisord"]
+        assert [one["alerts"][0]["key"] for one in hook.posted] == ["supervisord"]
         assert server.counts()["ops@example.com"] == 1
 
         stack.run("supervisor-manager", "start")
         check(stack, *options, code=0)
         check(stack, *options, code=0)
-        assert [one["status"] for one in posted] == ["alert", "resolved"]
+        assert [one["status"] for one in hook.posted] == ["alert", "resolved"]
         assert server.counts()["ops@example.com"] == 2
         assert server.violations == []
     # Nobody there any more: said on stderr, and the check's own verdict stands.
@@ -162,11 +162,11 @@ def test_new_problems_go_to_the_webhook_and_by_mail_once(stack: HomeStack) -> No
 
 def test_checks_side_by_side_tell_a_problem_once(stack: HomeStack) -> None:
     stack.run("mailcrew", "db", "migrate")
-    with receiver() as (url, posted):
-        command = [str(ROOT / "bin/supervisor-manager"), "check", "--webhook", url]
+    with receiver() as hook:
+        command = [str(ROOT / "bin/supervisor-manager"), "check", "--webhook", hook.url]
         checks = [subprocess.Popen(command, env=stack.environ, stdout=subprocess.DEVNULL) for _ in range(4)]
         assert [one.wait(120) for one in checks] == [1, 1, 1, 1]
-    assert len(posted) == 1
+    assert len(hook.posted) == 1
 
 
 @pytest.mark.slow

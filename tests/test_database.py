@@ -12,10 +12,15 @@ from app.errors import SettingError
 from app.models import tables
 
 
+#: Columns that the database computes by itself. SQLite does not list them.
+COMPUTED = {"subscribers": {"name_key"}}
+
+
 def test_the_models_have_exactly_the_columns_of_the_migrated_schema(db: Db) -> None:
     for table in tables.TABLES:
         name = table._meta.table_name
-        assert {c.name for c in db.peewee.get_columns(name)} == set(table._meta.columns), name
+        found = {c.name for c in db.peewee.get_columns(name)} - COMPUTED.get(name, set())
+        assert found == set(table._meta.columns), name
 
 
 def test_migrating_again_does_nothing(db: Db) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from app.config import Settings
 from app.db import Db
+from app.mail.senders import pause_sender
 from app.mail.servers import add_server
 from app.models.tables import Batch, Campaign
 from app.queues.broker import make_broker
@@ -67,10 +68,51 @@ def test_due_deferred_leased_and_done_recipients_are_told_apart(db: Db, campaign
     found = waiting_recipients(db, NOW + 20_000)[campaign]
 
     assert (found.due, found.later, found.leased, found.oldest_seconds) == (0, 100, 100, None)
-    assert found.rate_per_second == 5.0
     # Its time has come: it has waited since then, not since the campaign began.
     later = waiting_recipients(db, NOW + 61_000)[campaign]
-    assert (later.due, later.later, later.oldest_seconds, later.rate_per_second) == (100, 0, 1.0, 0.0)
+    assert (later.due, later.later, later.oldest_seconds) == (100, 0, 1.0)
+
+
+def test_the_speed_is_that_of_the_minutes_until_enough_batches_end_in_seconds(db: Db, campaign: int) -> None:
+    minute = NOW // 60_000
+    db.run(
+        "INSERT INTO deliveries (server_id, minute, campaign_id, attempts, sent, failed, deferred) VALUES "
+        "(1, ?, ?, 130, 110, 20, 0), (1, ?, ?, 400, 30, 10, 360)",
+        minute, campaign, minute + 1, campaign,
+    )  # fmt: skip
+    # NOW is 20 s after the full minute.
+    at = NOW + 60_000
+    found = waiting_recipients(db, at)[campaign]
+    assert (found.rate_per_second, found.rate_seconds) == (round(170 / 60, 1), 60.0), "not before it began"
+    found = waiting_recipients(db, at + 60_000)[campaign]
+    assert (found.rate_per_second, found.rate_seconds) == (0.5, 80.0)
+    db.run(
+        "INSERT INTO batches (campaign_id, number, state, ready_at, pending, sent, finished_at) "
+        "SELECT ?, 10 * id, 'done', 0, 0, 10, ? FROM subscribers ORDER BY id LIMIT 20",
+        campaign, at,
+    )  # fmt: skip
+    found = waiting_recipients(db, at + 5000)[campaign]
+    assert (found.rate_per_second, found.rate_seconds) == (20.0, 10.0)
+
+
+def test_what_is_held_for_long_and_what_a_paused_sender_has_is_not_due(db: Db, campaign: int) -> None:
+    def look() -> tuple[int, int, str | None]:
+        found = waiting_recipients(db, NOW)[campaign]
+        return found.due, found.later, found.held_by
+
+    limit = "second limit of server sink"
+    Campaign.update(held_by=limit, held_until=NOW + 900).execute()
+    assert look() == (250, 0, limit), "a worker will be needed in a moment"
+    Campaign.update(held_until=NOW - 900).execute()
+    assert look() == (250, 0, limit), "it was held a moment ago"
+    Campaign.update(held_until=NOW - 60_000).execute()
+    assert look() == (250, 0, None)
+    Campaign.update(held_until=NOW + 60_000).execute()
+    assert look() == (0, 250, limit)
+    assert waiting_recipients(db, NOW)[campaign].oldest_seconds is None
+    Campaign.update(held_until=0).execute()
+    pause_sender(db, "news@shop.test", "blocklist", NOW)
+    assert look() == (0, 250, "its sender is paused: blocklist")
 
 
 def test_only_campaigns_that_are_sending_wait(db: Db, campaign: int) -> None:

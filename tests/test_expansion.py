@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import pytest
 
 from app.campaigns.expansion import LEASE_MS, MAX_FAILURES, Expander, Superseded
+from app.campaigns.progress import progress_of
 from app.campaigns.sweep import sweep
 from app.config import Settings
 from app.db import Db
+from app.lists.memberships import unsubscribe
 from app.mail.servers import add_server
 from app.models.tables import Batch, Campaign, Expansion, Recipient
 from tests.sending import NOW, add_list, add_people, draft, expand, join, start
@@ -134,7 +137,7 @@ def test_people_who_come_and_go_during_the_run_cause_neither_skip_nor_double(db:
 
 
 def add_people_ids(db: Db, prefix: str) -> list[int]:
-    return [row[0] for row in db.rows("SELECT id FROM subscribers WHERE email_key LIKE ?", f"{prefix}%")]
+    return [row[0] for row in db.rows("SELECT id FROM subscribers WHERE email_key LIKE ? ORDER BY id", f"{prefix}%")]
 
 
 def test_the_sweep_restarts_an_expansion_nobody_works_on_and_only_once(
@@ -167,3 +170,97 @@ def test_no_query_of_the_expansion_scans_a_whole_table(db: Db, settings: Setting
     text = str(plan)
     assert "memberships_expansion" in text
     assert "SCAN" not in text
+
+
+def stop_mailing(db: Db, ids: Sequence[int], status: str = "blocked", reason: str | None = "blocked: test") -> None:
+    marks = ", ".join("?" * len(ids))
+    db.run(f"UPDATE subscribers SET status = ?, status_reason = ? WHERE id IN ({marks})", status, reason, *ids)
+
+
+def test_whom_nobody_may_mail_is_skipped_with_the_reason(db: Db, settings: Settings, campaign: int) -> None:
+    people = add_people_ids(db, "p")
+    stop_mailing(db, people[:30:3], "blocked", "blocked: domain rule @x.test")
+    stop_mailing(db, people[210:220], "bounced", "bounced: 3 permanent refusals, last 550 no")
+    stop_mailing(db, people[460:463], "deleted", None)
+    run = expander(db, campaign, batch_size=64)
+    assert run.claim(NOW)
+    steps = []
+    while not (step := run.step(NOW)).all_done:
+        steps.append(step)
+    rows = db.rows("SELECT reason, COUNT(*) FROM recipients WHERE state = 'skipped' GROUP BY reason ORDER BY reason")
+    assert rows == [
+        ("blocked: domain rule @x.test", 10),
+        ("bounced: 3 permanent refusals, last 550 no", 10),
+        ("deleted", 3),
+    ]
+    assert sum(step.created for step in steps) == Expansion.get_by_id(campaign).recipients == 500
+    assert sum(step.skipped for step in steps) == 23
+    counted = db.rows(
+        "SELECT b.number, b.pending, b.skipped, SUM(r.state = 'pending'), SUM(r.state = 'skipped'), b.state "
+        "FROM batches b JOIN recipients r ON r.campaign_id = b.campaign_id AND r.batch = b.number "
+        "WHERE b.campaign_id = ? GROUP BY b.number, b.pending, b.skipped, b.state ORDER BY b.number",
+        campaign,
+    )
+    assert all((row[1], row[2]) == (int(row[3]), int(row[4])) for row in counted)
+    assert all(row[5] == ("done" if row[2] else "ready") for row in counted)
+    assert [row[0] for row in counted] == list(range(1, len(counted) + 1))
+    progress = progress_of(db, Campaign.get_by_id(campaign), NOW)
+    assert (progress.recipients, progress.pending, progress.skipped) == (500, 477, 23)
+
+
+def test_skipped_people_do_not_make_batches_smaller(db: Db, campaign: int) -> None:
+    stop_mailing(db, add_people_ids(db, "p")[:64:4])
+    run = expander(db, campaign, batch_size=64, send_batch_size=10)
+    assert run.claim(NOW)
+    run.step(NOW)
+    assert [(b.pending, b.skipped) for b in Batch.select().order_by(Batch.number)] == [(0, 16), *[(10, 0)] * 4, (8, 0)]
+
+
+def test_a_campaign_to_people_whom_nobody_may_mail_is_sent_at_once(db: Db, settings: Settings, campaign: int) -> None:
+    stop_mailing(db, add_people_ids(db, "p"))
+    expand(db, settings, campaign)
+    assert Campaign.get_by_id(campaign).status == "sent"
+    assert {(b.state, b.pending) for b in Batch.select()} == {("done", 0)}
+    assert all(b.finished_at for b in Batch.select())
+
+
+def test_someone_skipped_on_one_list_is_not_mailed_on_another(db: Db, settings: Settings, campaign: int) -> None:
+    """Between two lists they are freed: the first word stands, and nobody is a recipient twice."""
+    people = add_people_ids(db, "p")
+    stop_mailing(db, people[250:300])
+    run = expander(db, campaign, batch_size=1000)
+    assert run.claim(NOW)
+    run.step(NOW)
+    db.run("UPDATE subscribers SET status = 'active', status_reason = NULL")
+    while not run.step(NOW).all_done:
+        pass
+    assert Recipient.select().where(Recipient.campaign_id == campaign).count() == 500
+    assert Recipient.select().where(Recipient.state == "skipped").count() == 50
+
+
+def test_a_small_list_among_many_whom_nobody_may_mail(db: Db, campaign: int) -> None:
+    """More of them in the range of ids than the page has members: the members are looked at instead."""
+    people = add_people(db, 400, "z")
+    stop_mailing(db, people[1:-1])
+    add_list(db, "few", [people[0], people[100], people[-1]])
+    small = draft(db, ["few"])
+    start(db, small)
+    run = expander(db, small, batch_size=5)
+    assert run.claim(NOW)
+    assert run.step(NOW).skipped == 1
+    found = db.rows("SELECT subscriber_id, state FROM recipients WHERE campaign_id = ? ORDER BY subscriber_id", small)
+    assert found == [(people[0], "pending"), (people[100], "skipped"), (people[-1], "pending")]
+
+
+def test_the_expansion_remembers_who_had_left_before_it_read_the_members(db: Db, campaign: int) -> None:
+    unsubscribe(db, "a", "p1@example.test")
+    before = db.rows("SELECT COALESCE(unsubscribed_at, 0) FROM lists ORDER BY id")
+    run = expander(db, campaign, batch_size=1000)
+    assert run.claim(NOW)
+    run.step(NOW)
+    unsubscribe(db, "b", "p250@example.test")
+    while not run.step(NOW).all_done:
+        pass
+    assert db.rows("SELECT unsubscribed_seen FROM campaign_lists ORDER BY position") == before
+    after = db.rows("SELECT COALESCE(unsubscribed_at, 0) FROM lists ORDER BY id")
+    assert [was != now for (was,), (now,) in zip(before, after, strict=True)] == [False, True, False]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import threading
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 import redis
@@ -16,6 +18,7 @@ from app.campaigns.lifecycle import find_campaign
 from app.campaigns.progress import Progress, progress_of
 from app.config import Settings
 from app.db import Db
+from app.mail.senders import pause_sender, resume_sender
 from app.mail.servers import add_server
 from app.models.tables import Batch, Campaign, Expansion
 from tests.sending import NOW, add_list, add_people, draft, expand, send_all, start
@@ -98,18 +101,62 @@ def test_the_numbers_are_those_of_the_recipients_while_and_after_sending(
 
 
 def finish_batch(db: Db, number: int, at: int) -> None:
+    """As if a worker had sent all of a batch at an instant."""
+    sent = db.value("SELECT pending FROM batches WHERE number = ?", number)
     db.run(
         "UPDATE batches SET state = 'done', sent = pending, pending = 0, finished_at = ? WHERE number = ?", at, number
     )
+    tried(db, at, sent)
 
 
-def test_the_speed_is_that_of_the_last_seconds_and_the_eta_follows(db: Db, campaign: int) -> None:
+def tried(db: Db, at: int, sent: int, failed: int = 0) -> None:
+    """As if so many mails had been recorded in the minute of an instant."""
+    db.run(
+        "INSERT INTO deliveries (server_id, minute, campaign_id, attempts, sent, failed) "
+        "SELECT COALESCE(MAX(server_id), 0) + 1, ?, 1, ?, ?, ? FROM deliveries",
+        at // 60_000, sent + failed, sent, failed,
+    )  # fmt: skip
+
+
+def test_the_speed_is_that_of_this_minute_and_the_last_and_the_eta_follows(db: Db, campaign: int) -> None:
     finish_batch(db, 1, NOW + 1000)
     progress = seen(db, campaign, NOW + 5000)
     assert (progress.rate_per_second, progress.eta_seconds) == (20.0, 7.5)
     assert seen(db, campaign, NOW + 10_000).rate_per_second == 10.0
-    stalled = seen(db, campaign, NOW + 60_000)
+    stalled = seen(db, campaign, NOW + 180_000)
     assert (stalled.rate_per_second, stalled.eta_seconds) == (0.0, None)
+
+
+def test_what_an_open_batch_has_sent_counts_at_once(db: Db, campaign: int) -> None:
+    # One mail of each batch waits for its time for an hour: no batch ends.
+    for number, sent in ((1, 90), (2, 60)):
+        db.run("UPDATE batches SET sent = ?, pending = pending - ? WHERE number = ?", sent, sent, number)
+    tried(db, NOW + 10_000, 100, failed=20)
+    tried(db, NOW + 70_000, 30)
+    minute = NOW // 60_000 * 60_000
+    later = minute + 90_000
+    assert seen(db, campaign, later).rate_per_second == round(150 / ((later - NOW) / 1000), 1)
+    assert seen(db, campaign, minute + 170_000).rate_per_second == round(30 / 110, 1), "the first minute is over"
+
+
+def test_a_fast_campaign_shows_the_speed_of_its_last_seconds(db: Db, campaign: int) -> None:
+    for number in range(10, 30):
+        Batch.create(
+            campaign_id=campaign, number=number, state="done", ready_at=NOW, pending=0, sent=50, failed=0,
+            finished_at=NOW + 55_000,
+        )  # fmt: skip
+    assert seen(db, campaign, NOW + 60_000).rate_per_second == 100.0
+
+
+def test_limits_that_are_used_up_are_part_of_the_estimate(db: Db, campaign: int) -> None:
+    db.run("UPDATE servers SET per_minute = 60")
+    tried(db, NOW + 1000, 50)
+    # At 10 a second 250 would take 25 s; the limit lets 60 go in each minute.
+    assert seen(db, campaign, NOW + 5000).eta_seconds == 240.0
+    Campaign.update(held_until=NOW + 35_000, held_by="minute limit of server sink").execute()
+    assert seen(db, campaign, NOW + 5000).eta_seconds == 30 + 250.0
+    db.run("UPDATE servers SET per_minute = NULL, per_day = 100000")
+    assert seen(db, campaign, NOW + 5000).eta_seconds == round(30 + 250 / (100_000 / 86_400), 1)
 
 
 def test_the_speed_of_an_ended_campaign_is_that_of_its_whole_run(db: Db, campaign: int) -> None:
@@ -140,13 +187,46 @@ def test_what_blocks_a_campaign_is_said_in_one_phrase(db: Db, campaign: int) -> 
     Batch.update(ready_at=NOW + 90_000).execute()
     assert seen(db, campaign).blocked_by == "recipients whose servers said later; the next are tried in 90 s"
     db.run("UPDATE servers SET cooldown_until = ?, cooldown_reason = '421 busy'", NOW + 30_000)
-    assert seen(db, campaign).blocked_by == "server sink: 421 busy"
+    assert seen(db, campaign).blocked_by == "server sink: 421 busy, tried again at 2026-09-21 14:13:50 +00:00"
     Batch.update(state="leased").where(Batch.number == 1).execute()
     assert seen(db, campaign).blocked_by is None, "one batch is being sent"
     Expansion.update(error="OperationalError: disk full").execute()
     assert "disk full" in str(seen(db, campaign).blocked_by)
     Campaign.update(status="paused").execute()
     assert seen(db, campaign).blocked_by is None
+
+
+def hold(db: Db, by: str, ms: int) -> None:
+    Campaign.update(held_until=NOW + ms, held_by=by).execute()
+
+
+def test_a_limit_that_holds_a_campaign_is_named_with_the_time_in_its_servers_zone(db: Db, campaign: int) -> None:
+    db.run("UPDATE servers SET timezone = 'Asia/Singapore'")
+    midnight = int(datetime(2026, 9, 22, tzinfo=ZoneInfo("Asia/Singapore")).timestamp() * 1000)
+    hold(db, "day limit of server sink", midnight - NOW)
+    assert seen(db, campaign).blocked_by == "day limit of server sink, free at 2026-09-22 00:00 +08:00"
+    Batch.update(state="leased").where(Batch.number == 1).execute()
+    assert "day limit" in str(seen(db, campaign).blocked_by), "what is in hand ends soon"
+    hold(db, "second limit of server sink", 900)
+    assert seen(db, campaign).blocked_by is None, "it goes on, at the pace of the limit"
+    Batch.update(state="ready").execute()
+    assert seen(db, campaign).blocked_by == "second limit of server sink, free at 2026-09-21 22:13:21 +08:00"
+    hold(db, "second limit of server sink", -1)
+    assert seen(db, campaign).blocked_by is None
+
+
+def test_a_sender_that_is_paused_is_named_with_the_reason(db: Db, campaign: int) -> None:
+    hold(db, "day limit of server sink", 90_000)
+    pause_sender(db, "News@shop.TEST", "domain is on a blocklist", NOW)
+    assert seen(db, campaign).blocked_by == "sender news@shop.test is paused: domain is on a blocklist"
+    resume_sender(db, "news@shop.test")
+    assert "sender" not in str(seen(db, campaign).blocked_by)
+
+
+def test_servers_that_are_all_paused_are_named_with_the_way_back(db: Db, campaign: int) -> None:
+    db.run("UPDATE servers SET state = 'paused'")
+    Batch.update(ready_at=NOW + 90_000).execute()
+    assert seen(db, campaign).blocked_by == "server sink is paused: bin/mailcrew servers change sink --resume"
 
 
 def test_a_server_in_trouble_is_not_blamed_while_another_can_send(db: Db, campaign: int) -> None:

@@ -18,7 +18,7 @@ def test_the_shipped_table_is_valid_and_has_the_shipped_queues() -> None:
     table = load_table(ROOT / "supervisor" / "queues.toml")
 
     processes = {queue.name: queue.processes for queue in table.queues}
-    assert processes == {"periodic": 1, "mail": 0, "expand": 1, "send": 2, "monitor": 0}
+    assert processes == {"periodic": 1, "mail": 1, "expand": 1, "send": 2, "monitor": 1}
     assert {service.name for service in table.services} == {"redis", "catcher", "queue-manager", "scheduler", "web"}
 
 

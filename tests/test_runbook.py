@@ -19,6 +19,8 @@ from tests.deployed import TABLE, SlowServer
 from tests.home_stack import HomeStack, home_stack
 from tests.runbook import PAGE, Command, Section, matches, sections
 from tests.services import need
+from tests.smtp_faults import on, reply
+from tests.smtp_server import SmtpServer
 from tests.supervised import queue, wait_for
 
 pytestmark = pytest.mark.slow
@@ -95,6 +97,17 @@ class Stage:
         wait_for(lambda: bool(server.accepted_at), "the first mail", timeout=120)
         self._sending = True
 
+    def send_to_an_old_list(self) -> None:
+        server = self._cleanup.enter_context(SmtpServer(plan=on("RCPT", reply("550 5.1.1 no such user"))))
+        old = self.stack.home / "old.csv"
+        old.write_text("email\n" + "".join(f"old{n}@example.com\n" for n in range(PEOPLE)))
+        run, mail = self.stack.run, self.stack.home / "mail.txt"
+        run("mailcrew", "lists", "import", str(old), "--list", "old")
+        run("mailcrew", "servers", "add", "strict", "--host", "127.0.0.1", "--port", str(server.port))
+        run("mailcrew", "campaigns", "create", "Old list", "--subject", "News", "--from", "b@example.com",
+            "--list", "old", "--server", "strict", "--text", str(mail))  # fmt: skip
+        run("mailcrew", "campaigns", "schedule", "2")
+
     def take_port(self) -> None:
         self.stack.run("supervisor-manager", "stop", "web")
         port = int(self.stack.environ["HTTP_BIND"].rpartition(":")[2])
@@ -123,6 +136,7 @@ class Stage:
 
 GIVEN: dict[str, Callable[[Stage], None]] = {
     "a campaign is being sent to a slow server": Stage.send_slowly,
+    "a campaign to an old list has paused itself": Stage.send_to_an_old_list,
     "the table names a module that does not exist for expand": lambda stage: stage.change_table(
         STACK.replace('name = "expand"\n', 'name = "expand"\nmodules = ["actors.nothing"]\n')
     ),

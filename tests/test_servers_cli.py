@@ -13,14 +13,19 @@ from app import config
 from app.cli.main import main
 from app.config import Settings
 from app.db import Db
-from app.mail.servers import cool_down
+from app.mail.cooldown import Spot, Trouble
+from app.mail.limits import History, Limiter, Limits, Refusal
 from app.models.tables import Server
+from app.queues.broker import redis_client
 
 KEYS = ("id", "name", "state", "can_send", "blocked_by", "free_at", "cooldown_until", "limits", "used")
 
 
 @pytest.fixture
 def home(db: Db, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    client = redis_client(settings.redis_url)
+    client.flushdb()
+    client.close()
     monkeypatch.setenv("MAILCREW_HOME", str(settings.home))
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
@@ -53,8 +58,11 @@ def test_a_server_is_added_with_its_limits_and_listed(home: Settings, capsys: py
         "one", "active", True, None, None,
     )  # fmt: skip
     assert one["limits"] == {"per_second": 5, "per_minute": 100, "per_hour": 1000, "per_day": 9000}
+    assert one["used"] == {"per_second": 0, "per_minute": 0, "per_hour": 0, "per_day": 0}
     assert servers("list") == 0
-    assert "smtp.example.com:587" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "smtp.example.com:587" in said
+    assert "0/5 per second, 0/100 per minute, 0/1000 per hour, 0/9000 per day" in said
 
 
 def test_a_server_in_trouble_says_why_and_until_when(
@@ -62,11 +70,57 @@ def test_a_server_in_trouble_says_why_and_until_when(
 ) -> None:
     assert servers("add", "one", "--host", "h", "--port", "25") == 0
     capsys.readouterr()
-    cool_down(db, 1, "421 too much", db.now_ms())
+    Spot(1, "one").cool_down(db, Trouble(), "421 too much", db.now_ms())
     (one,) = listed(capsys)
     assert (one["can_send"], one["blocked_by"]) == (False, "421 too much")
     assert datetime.fromisoformat(one["free_at"]).timestamp() * 1000 > db.now_ms()
     assert one["free_at"] == one["cooldown_until"]
+
+
+def test_a_server_whose_limit_is_used_up_says_so_in_its_own_zone(
+    home: Settings, db: Db, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--host", "h", "--port", "25", "--per-day", "3", "--timezone", "Asia/Singapore", "--weight", "2")
+    assert servers("add", "one", *arguments) == 0
+    client = redis_client(home.redis_url)
+    limiter = Limiter(client, History(db))
+    limits = Limits(per_day=3, timezone="Asia/Singapore")
+    for _ in range(3):
+        block = limiter.reserve(1, "one", limits, 1)
+        assert not isinstance(block, Refusal)
+        block.take()
+    capsys.readouterr()
+    (one,) = listed(capsys)
+    assert (one["can_send"], one["blocked_by"]) == (False, "day limit of server one")
+    assert one["used"]["per_day"] == 3
+    assert (one["state"], one["cooldown_until"], one["weight"], one["timezone"]) == (
+        "active",
+        None,
+        2,
+        "Asia/Singapore",
+    )
+    assert datetime.fromisoformat(one["free_at"]).hour == 16, "midnight there, in UTC"
+    assert servers("list") == 0
+    said = capsys.readouterr().out
+    assert "blocked by day limit of server one, free at 20" in said
+    assert "00:00 +08:00" in said
+    assert "3/3 per day" in said
+    client.close()
+
+
+def test_without_redis_servers_are_listed_and_what_is_used_is_not_known(
+    home: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert servers("add", "limited", "--host", "h", "--port", "25", "--per-hour", "9") == 0
+    assert servers("add", "free", "--host", "h", "--port", "25") == 0
+    monkeypatch.setenv("REDIS_URL", "unix:///nowhere/redis.sock")
+    config.settings.cache_clear()
+    capsys.readouterr()
+    free, limited = listed(capsys)
+    assert (free["can_send"], limited["can_send"], limited["used"]) == (True, False, None)
+    assert "Redis does not answer" in limited["blocked_by"]
+    assert servers("list") == 0
+    assert "?/9 per hour" in capsys.readouterr().out
 
 
 def test_a_password_is_neither_stored_nor_shown(
@@ -103,6 +157,10 @@ def test_there_is_no_option_that_takes_a_password(home: Settings, capsys: pytest
         (["--per-day", "99999999999999999999"], "--per-day"),
         (["--per-hour", "3000000000"], "--per-hour"),
         (["--max-connections", "0"], "--max-connections"),
+        (["--weight", "0"], "--weight=0"),
+        (["--weight", "1001"], "--weight=1001"),
+        (["--timezone", "Mars/Olympus"], "--timezone='Mars/Olympus'"),
+        (["--timezone", "../../etc/passwd"], "--timezone"),
         (["--user", "u"], "--password-env"),
         (["--password-env", "V"], "--user"),
         (["--user", "u", "--password-env", "V", "--tls", "none"], "in clear"),

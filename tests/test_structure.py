@@ -16,9 +16,10 @@ from app.config import ROOT, TABLE
 
 #: The levels of docs, lowest first. A module may import what stands below it.
 LEVELS = (
-    {"app.clock", "app.errors", "app.events"},
-    {"app.config"},
-    {"app.db", "app.migrations"},
+    {"app.addresses", "app.clock", "app.errors", "app.events"},
+    {"app.setting_values"},
+    {"app.config", "app.instants"},
+    {"app.db", "app.migrations", "app.secrets"},
     {"app.models"},
     {"app.mail", "app.queues"},
     {"app.campaigns", "app.lists", "app.schedules", "app.scaling", "app.workers"},

@@ -7,6 +7,7 @@ from email import message_from_bytes
 import pytest
 
 from app.campaigns.batches import lease_next, new_token
+from app.campaigns.halting import pause_campaign, resume_campaign
 from app.campaigns.progress import progress_of
 from app.campaigns.unknown import resend_unknown, settle_unknown
 from app.config import Settings
@@ -59,6 +60,26 @@ def test_a_batch_in_a_workers_hands_is_decided_later(db: Db, settings: Settings)
     decided = resend_unknown(db, Campaign.get_by_id(campaign_id))
     assert (decided.decided, decided.in_hand) == (0, 1)
     assert states(db, campaign_id)["unknown"] == 1
+
+
+def test_those_of_a_paused_campaign_wait_until_it_is_resumed(db: Db, settings: Settings) -> None:
+    with SmtpServer(plan=LOST) as server:
+        campaign_id = prepare(db, settings, server, people=5)
+        send_all(db, settings)
+        server.plan = behave
+        # It was paused in the middle: something of it is still to be sent.
+        Campaign.update(status="sending").execute()
+        pause_campaign(db, campaign_id)
+        assert resend_unknown(db, Campaign.get_by_id(campaign_id)).decided == 1
+        assert (Campaign.get_by_id(campaign_id).status, states(db, campaign_id)) == (
+            "paused",
+            {"pending": 1, "sent": 4},
+        )
+        assert send_all(db, settings) == 0
+        resume_campaign(db, campaign_id, db.now_ms())
+        assert send_all(db, settings) == 1
+    assert states(db, campaign_id) == {"sent": 5}
+    assert Campaign.get_by_id(campaign_id).status == "sent"
 
 
 def test_a_campaign_that_failed_sends_nothing_again(db: Db, settings: Settings) -> None:

@@ -9,8 +9,10 @@ import subprocess
 import threading
 import time
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -112,6 +114,24 @@ def test_a_worker_that_cannot_work_is_named_with_its_reason(settings: Settings, 
     assert checked(settings, campaign)["blocked_by"] == "worker send_00 on h: sending: no room for a journal in /j"
     client.flushdb()
     client.close()
+
+
+def test_a_limit_and_a_pause_by_itself_are_named(settings: Settings, db: Db, campaign: int) -> None:
+    limit = "day limit of server sink"
+    db.run("UPDATE servers SET timezone = 'Asia/Singapore'")
+    midnight = int(datetime(2035, 1, 1, tzinfo=ZoneInfo("Asia/Singapore")).timestamp() * 1000)
+    Campaign.update(held_until=midnight, held_by=limit).execute()
+    said = f"{limit}, free at 2035-01-01 00:00 +08:00"
+    assert checked(settings, campaign)["blocked_by"] == said
+    assert f"! waiting: {said}" in run(settings, "check-campaign", campaign).stdout
+    look = Watcher(settings, db, campaign).look()
+    assert f"waiting: {said}" in plain_line(look)
+    Campaign.update(status="paused", reason="100 of 312 mails failed (32 %): 550 no").execute()
+    text = run(settings, "check-campaign", campaign).stdout
+    assert "paused (100 of 312 mails failed (32 %): 550 no)" in text
+    assert "! it paused by itself" in text
+    look = Watcher(settings, db, campaign).look()
+    assert "paused by itself: 100 of 312 mails failed (32 %): 550 no" in plain_line(look)
 
 
 def test_an_expander_that_cannot_work_is_named_while_the_campaign_is_expanded(

@@ -267,3 +267,15 @@ def test_the_broker_does_not_retry_unseen(tmp_path: Path) -> None:
         enqueue(broker, "work", "note", [1])
     assert time.monotonic() - began < 0.5
     dramatiq.broker.global_broker = before
+
+
+def test_a_worker_that_rests_looks_at_once_when_it_is_woken(broker: RedisBroker, trace: Trace) -> None:
+    with running(broker, "work", poll=60) as worker:
+        enqueue(broker, "work", "note", ["first"])
+        eventually(lambda: trace.noted == ["first"], "it works")
+        time.sleep(0.5)
+        for number in range(3):
+            enqueue(broker, "work", "note", [number])
+            worker.loop.wake()
+            eventually(lambda: number in trace.noted, "it looks before its minute is over", 10)  # noqa: B023
+        assert worker.end() < 5, "and stops at once"

@@ -17,9 +17,10 @@ from app.campaigns.batches import Mail
 from app.campaigns.journal import MailState, Slot
 from app.campaigns.outcomes import Outcome
 from app.errors import MailcrewError
+from app.mail.ration import No, Ration, Tokens, stale
 from app.mail.transport import Connection, Envelope, Kind
 from app.mail.transport import Outcome as Answer
-from app.models.states import RecipientState, SubscriberStatus
+from app.models.states import RecipientState
 
 _JOURNAL_OF = {
     RecipientState.SENT: MailState.SENT,
@@ -47,12 +48,13 @@ class Wait(Enum):
 Steps = Generator[Wait, None, Answer | None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Prepared:
     index: int
     mail: Mail
     envelope: Envelope
     content: bytes
+    tokens: Tokens
 
 
 class BatchRun:
@@ -83,6 +85,8 @@ class BatchRun:
         self._max_attempts = max_attempts
         self._todo = deque(enumerate(mails))
         self._ahead: deque[_Prepared] = deque()
+        #: Of domains that had no token at the server of this run; they are for another one.
+        self._aside: list[tuple[int, Mail]] = []
         self._size = len(self._todo)
         self._started = time.monotonic()
         self._looks = {self._size * part // 8 for part in (6, 4, 2, 1)} | {1, 0}
@@ -92,7 +96,12 @@ class BatchRun:
     @property
     def left(self) -> int:
         """Mails that nothing has been decided about."""
-        return len(self._todo) + len(self._ahead)
+        return len(self._todo) + len(self._ahead) + len(self._aside)
+
+    def left_emails(self) -> list[str]:
+        """Their addresses."""
+        ahead = [one.mail.email for one in self._ahead]
+        return ahead + [mail.email for _, mail in (*self._todo, *self._aside)]
 
     def concluded(self) -> list[Outcome]:
         """All outcomes, a mail whose sending was broken off by an error of ours being in doubt."""
@@ -102,58 +111,93 @@ class BatchRun:
             self._decide(current.index, current.mail, RecipientState.UNKNOWN, BROKEN_OFF, server_id)
         return self.outcomes
 
-    def steps(self, connection: Connection, server_id: int) -> Steps:
+    def steps(self, connection: Connection, server_id: int, ration: Ration | None = None) -> Steps:
         """Send what is left over one connection, in steps; the trouble that ended it, or None.
 
-        Yields REPLIES when a flight is out, and ALONE when the next step may wait for the server; who
-        drives several runs on one thread leaves such a step to another.
+        `ration`: what may go over this server, None for everything. Yields REPLIES when a flight is out, and
+        ALONE when the next step may wait for the server or for Redis; who drives several runs on one thread
+        leaves such a step to another.
         """
-        current = self._take()
+        self._todo.extendleft(reversed(self._aside))
+        self._aside.clear()
+        self._slot.over(server_id)
+        current = self._take(ration)
         if current is None:
             return None
         opened = connection.begin(current.envelope)
         while True:
             while not opened.ready:
                 trouble = self._answered(current, opened.outcome, server_id)
-                current = None if trouble else self._take()
-                if current is None:
+                if trouble:
                     return trouble
                 yield Wait.ALONE
+                current = self._take(ration)
+                if current is None:
+                    return None
                 opened = connection.begin(current.envelope)
-            if not self._may_go():
+            if ration and self._asks(ration):
+                yield Wait.ALONE
+            following = self._take(ration)
+            if len(current.content) > LARGE or stale(current.tokens):
+                yield Wait.ALONE
+            # Right before the content: to ask Redis, or for another thread's turn, may have taken its time.
+            if not self._may_go() or (ration and not ration.renew(current.tokens)):
                 # The server waits for content that must not come: only hanging up is safe.
                 connection.close()
-                self._ahead.appendleft(current)
+                self._untake(following, ration)
+                self._untake(current, None)
                 return None
-            following = self._take()
-            if len(current.content) > LARGE:
-                yield Wait.ALONE
             self._in_flight = (current, server_id)
             self._slot.mark(current.index, MailState.SENDING)
             connection.send(current.content, following.envelope if following else None)
-            self._compose_ahead()
+            self._compose_ahead(ration)
             yield Wait.REPLIES
             answer, next_opened = connection.finish()
             self._in_flight = None
             trouble = self._answered(current, answer, server_id)
             if trouble:
-                if following:
-                    self._ahead.appendleft(following)
+                self._untake(following, None)
                 return trouble
             if following is None or next_opened is None:
                 return None
             current, opened = following, next_opened
 
-    def _take(self) -> _Prepared | None:
+    def _take(self, ration: Ration | None) -> _Prepared | None:
         """The next mail that may go, composed; None when there is none or the checks say stop."""
         if not self._may_go():
             return None
-        if not self._ahead:
-            self._compose_ahead()
-        taken = self._ahead.popleft() if self._ahead else None
+        while True:
+            if not self._ahead:
+                self._compose_ahead(ration)
+            if ration is None or not self._ahead:
+                break
+            taken = ration.take(self._ahead[0].mail.email, self.left - len(self._aside))
+            if taken is No.NONE:
+                return None
+            if taken is not No.NOT_THIS:
+                self._ahead[0].tokens = taken
+                break
+            waiting = self._ahead.popleft()
+            self._aside.append((waiting.index, waiting.mail))
+        found = self._ahead.popleft() if self._ahead else None
         if self.left in self._looks:
             self._look_ahead()
-        return taken
+        return found
+
+    def _untake(self, mail: _Prepared | None, ration: Ration | None) -> None:
+        """Take a mail back whose content did not go; its tokens too, unless its envelope went out (`ration` None)."""
+        if mail is None:
+            return
+        if ration:
+            ration.put_back(mail.tokens)
+        mail.tokens = []
+        self._ahead.appendleft(mail)
+
+    def _asks(self, ration: Ration) -> bool:
+        """Whether taking the next mail may ask Redis."""
+        if not self._ahead:
+            self._compose_ahead(ration)
+        return bool(self._ahead) and ration.asks(self._ahead[0].mail.email)
 
     def _look_ahead(self) -> None:
         """Tell, once, that the end is near at the present speed."""
@@ -163,16 +207,19 @@ class BatchRun:
             self._looks = set()
             self._near_end()
 
-    def _compose_ahead(self) -> None:
+    def _compose_ahead(self, ration: Ration | None = None) -> None:
         while self._todo and not self._ahead:
             index, mail = self._todo.popleft()
+            if ration and ration.refuses(mail.email):
+                self._aside.append((index, mail))
+                continue
             prepared = self._prepare(index, mail)
             if prepared:
                 self._ahead.append(prepared)
 
     def _prepare(self, index: int, mail: Mail) -> _Prepared | None:
-        if mail.subscriber_status != SubscriberStatus.ACTIVE:
-            self._decide(index, mail, RecipientState.SKIPPED, f"subscriber is {mail.subscriber_status}")
+        if mail.skip_reason:
+            self._decide(index, mail, RecipientState.SKIPPED, mail.skip_reason)
             return None
         if _no_address(mail.email) or "@" not in mail.email:
             self._decide(index, mail, RecipientState.FAILED, f"not an address: {mail.email!r}")
@@ -186,7 +233,7 @@ class BatchRun:
             return None
         self._slot.mark(index, MailState.UNTRIED)
         envelope = Envelope(self._sender, mail.email, not mail.email.isascii(), len(content))
-        return _Prepared(index, mail, envelope, content)
+        return _Prepared(index, mail, envelope, content, [])
 
     def _answered(self, current: _Prepared, answer: Answer | None, server_id: int) -> Answer | None:
         """Record an answer; gives it back when it is trouble that ends this connection."""
@@ -214,4 +261,5 @@ class BatchRun:
     def _decide(self, index: int, mail: Mail, state: RecipientState, reason: str, server_id: int | None = None) -> None:
         now, attempt = self._clock(), server_id is not None
         self._slot.record(index, _JOURNAL_OF[state], server_id or 0, now, attempt, reason)
-        self.outcomes.append(Outcome(mail.subscriber_id, state, server_id, reason, now, attempt))
+        recovered = mail.bounces > 0 and state is RecipientState.SENT
+        self.outcomes.append(Outcome(mail.subscriber_id, state, server_id, reason, now, attempt, recovered=recovered))

@@ -1,18 +1,15 @@
-"""Lease the next batch: the campaign whose turn it is, then its oldest ready batch.
-
-Fair sharing is start-time fair queueing (Goyal, Vin, Cheng 1996): a lease of n recipients gets
-the start tag max(virtual time, the campaign's finish tag) and moves the finish tag on by
-n / weight; the lowest goes first. Virtual time is the highest start tag given out, so a newcomer,
-or one that waited for a server, starts where the others are now and neither starves nor rules.
-"""
+"""Lease the next batch: the campaign whose turn it is (`app/campaigns/turns.py`), then its oldest ready batch."""
 
 from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.campaigns.standing import COLUMNS, reasons_to_skip
+from app.campaigns.turns import MAY_LEASE, Turn, may_lease, take_turn, turns
 from app.db import Db
 from app.models.states import BatchState, CampaignStatus, RecipientState
 
@@ -22,27 +19,40 @@ AT_ONCE = 0
 
 @dataclass
 class Lease:
-    """The right to send one batch. `deadline` is in seconds by the machine's clock (`since_boot`)."""
+    """The right to send one batch. `deadline` is in seconds by the machine's clock (`since_boot`).
+
+    `weight`: that of the campaign, whose turn this was, for `charged` recipients; 0 when it took no turn.
+    """
 
     campaign_id: int
     number: int
     token: str
     size: int
     deadline: float
+    weight: int = 0
+    charged: int = 0
     halted: bool = field(default=False)
+
+    def refund(self, decided: int) -> float:
+        """What the campaign gets back of its turn when so many of the batch were dealt with; below 0: owes more."""
+        return (self.charged - decided) / self.weight if self.weight else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """One recipient of a leased batch, with what the message needs."""
+    """One recipient of a leased batch, with what the message needs.
+
+    `skip_reason`: why this person is not to be mailed any more, "" for nearly all. `bounces`: refusals in a row so far.
+    """
 
     subscriber_id: int
     email: str
     name: str
     attributes: dict[str, Any]
-    subscriber_status: str
+    skip_reason: str
     attempts: int
     tried_at: int | None
+    bounces: int = 0
 
 
 def new_token() -> str:
@@ -50,27 +60,9 @@ def new_token() -> str:
     return secrets.token_hex(16)
 
 
-@dataclass(frozen=True)
-class Turn:
-    """A campaign that may have work; `clock` is the virtual time at which it was looked at."""
-
-    campaign_id: int
-    weight: int
-    clock: float
-
-
-def turns(db: Db, only: int | None = None) -> list[Turn]:
-    """The sending campaigns (or `only` that one), the one whose turn it is first."""
-    rows = db.rows(
-        "SELECT id, weight, served_from FROM campaigns WHERE status = ? ORDER BY served, id", CampaignStatus.SENDING
-    )
-    clock = max((float(row[2]) for row in rows), default=0.0)
-    return [Turn(int(id_), int(weight), clock) for id_, weight, _ in rows if only in (None, id_)]
-
-
-def next_ready(db: Db, only: int | None, now: int) -> tuple[Turn, int, int] | None:
+def next_ready(db: Db, only: int | None, now: int, leave: Collection[int] = ()) -> tuple[Turn, int, int] | None:
     """The batch to send next: its campaign's turn, its number, how many are pending in it."""
-    waiting = turns(db, only)
+    waiting = turns(db, now, only, leave)
     found = _oldest_ready(db, waiting[0], now) if waiting else None
     if found or len(waiting) < 2:
         return found
@@ -82,12 +74,12 @@ def next_ready(db: Db, only: int | None, now: int) -> tuple[Turn, int, int] | No
 
 
 def campaigns_with_ready(db: Db, now: int) -> set[int]:
-    """The sending campaigns with a batch that may be leased now."""
+    """The campaigns with a batch that may be leased now."""
     rows = db.rows(
         # The first entry of each in the index. For `EXISTS (… ready_at <= now)` MySQL reads all that wait.
-        "SELECT c.id FROM campaigns c WHERE c.status = ? AND (SELECT b.ready_at FROM batches b "
+        f"SELECT c.id FROM campaigns c WHERE {MAY_LEASE} AND (SELECT b.ready_at FROM batches b "
         "WHERE b.campaign_id = c.id AND b.state = ? ORDER BY b.ready_at LIMIT 1) <= ?",
-        CampaignStatus.SENDING, BatchState.READY, now,
+        CampaignStatus.SENDING, now, BatchState.READY, now,
     )  # fmt: skip
     return {int(row[0]) for row in rows}
 
@@ -102,11 +94,23 @@ def _oldest_ready(db: Db, turn: Turn, now: int) -> tuple[Turn, int, int] | None:
 
 
 def lease_next(
-    db: Db, *, token: str, journal: str, only: int | None, now: int, monotonic: float, lease_seconds: int
+    db: Db,
+    *,
+    token: str,
+    journal: str,
+    only: int | None,
+    now: int,
+    monotonic: float,
+    lease_seconds: int,
+    leave: Collection[int] = (),
+    expected: Mapping[int, int] | None = None,
 ) -> Lease | None:
-    """Lease the next ready batch of the campaign whose turn it is; None when there is none now."""
+    """Lease the next ready batch of the campaign whose turn it is, none of `leave`; None when there is none now.
+
+    `expected`: campaigns of whose batch only so many will be sent, so that no more is charged beforehand.
+    """
     with db.transaction():
-        found = next_ready(db, only, now)
+        found = next_ready(db, only, now, leave)
         if found is None:
             return None
         turn, number, pending = found
@@ -117,23 +121,13 @@ def lease_next(
         )  # fmt: skip
         if taken != 1:
             return None
-        # The status again: it may have been paused between the look and the lease. The tags are
-        # computed from the row as it is now: others lease from the same campaign at the same time.
-        start = "CASE WHEN served > ? THEN served ELSE ? END"
-        tags = f"served_from = {start}, served = {start} + ?"
-        values = [turn.clock] * 4 + [pending / max(1, turn.weight)]
-        if only is not None:
-            # A worker of one campaign takes no turns: counted, it would run virtual time ahead, and the
-            # weights of those that do take turns would mean nothing.
-            tags, values = "served = served", []
-        going = db.run(
-            f"UPDATE campaigns SET {tags} WHERE id = ? AND status = ?",
-            *values, turn.campaign_id, CampaignStatus.SENDING,
-        )  # fmt: skip
-        if going != 1:
+        # Asked again: it may have been paused or held between the look and the lease.
+        charged = min(pending, (expected or {}).get(turn.campaign_id, pending))
+        if not (may_lease(db, turn.campaign_id, now) if only else take_turn(db, turn, charged, now)):
             hand_back(db, turn.campaign_id, number, token, AT_ONCE)
             return None
-    return Lease(turn.campaign_id, number, token, pending, monotonic + lease_seconds)
+    weight = 0 if only else max(1, turn.weight)
+    return Lease(turn.campaign_id, number, token, pending, monotonic + lease_seconds, weight, charged)
 
 
 def hand_back(db: Db, campaign_id: int, number: int, token: str, ready_at: int) -> bool:
@@ -176,12 +170,13 @@ def is_held(db: Db, lease: Lease) -> bool:
 def mails_of(db: Db, lease: Lease) -> list[Mail]:
     """The pending recipients of a leased batch."""
     rows = db.rows(
-        "SELECT r.subscriber_id, s.email, s.name, s.attributes, s.status, r.attempts, r.tried_at "
+        f"SELECT {COLUMNS}, s.email, s.name, s.attributes, r.attempts, r.tried_at, s.bounces "
         f"FROM recipients r{db.by_batch} JOIN subscribers s ON s.id = r.subscriber_id "
         "WHERE r.campaign_id = ? AND r.batch = ? AND r.state = ? ORDER BY r.subscriber_id",
-        lease.campaign_id, lease.number, RecipientState.PENDING,
+        lease.campaign_id, lease.campaign_id, lease.number, RecipientState.PENDING,
     )  # fmt: skip
+    skip = reasons_to_skip(db, lease.campaign_id, rows)
     return [
-        Mail(id_, email, name, json.loads(attributes), status, attempts, tried_at)
-        for id_, email, name, attributes, status, attempts, tried_at in rows
+        Mail(id_, email, name, json.loads(attributes), skip.get(id_, ""), attempts, tried_at, bounces)
+        for id_, _, _, _, _, email, name, attributes, attempts, tried_at, bounces in rows
     ]

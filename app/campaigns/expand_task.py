@@ -111,9 +111,10 @@ def _tell(after_commit: Callable[[], object], campaign_id: int) -> None:
 
 def log_step(campaign_id: int, step: Step) -> None:
     """One line a person can follow."""
+    skipped = f", {step.skipped:,} of them skipped" if step.skipped else ""
     emit(
         f"list {step.position}/{step.lists} {step.list_name} batch {step.batch}: "
-        f"{step.created:,} created, {step.scanned - step.created:,} already there",
+        f"{step.created:,} created{skipped}, {step.scanned - step.created:,} already there",
         campaign_id=campaign_id,
     )
 

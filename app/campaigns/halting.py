@@ -8,7 +8,7 @@ that was said under it are written down. So once none is open, no server accepts
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.campaigns.finish import try_finish
@@ -46,7 +46,7 @@ class InHand:
 def pause_campaign(db: Db, campaign_id: int) -> Moved:
     """Have nothing more of a scheduled or sending campaign sent; raises NotFound or Refused."""
     paused = CampaignStatus.PAUSED
-    moved = _move(db, campaign_id, MAY_PAUSE, (paused,), "status = ?, boost = 0", paused)
+    moved = _move(db, campaign_id, MAY_PAUSE, (paused,), "status = ?, boost = 0, queued = 0", paused)
     if moved.changed:
         emit("campaign paused", campaign_id=campaign_id)
     return moved
@@ -55,11 +55,13 @@ def pause_campaign(db: Db, campaign_id: int) -> Moved:
 def resume_campaign(db: Db, campaign_id: int, now: int) -> Moved:
     """Make a paused campaign what it was: scheduled (the next tick starts it when it is due) or sending.
 
-    Raises NotFound or Refused.
+    Whoever does this knows its errors: those that pause it by itself are counted from here. Raises NotFound or Refused.
     """
+    so_far = "(SELECT COALESCE(SUM({0}), 0) FROM batches b WHERE b.campaign_id = campaigns.id)"
     moved = _move(
         db, campaign_id, (CampaignStatus.PAUSED,), MAY_PAUSE,
-        "status = CASE WHEN started_at IS NULL THEN ? ELSE ? END", *MAY_PAUSE,
+        "status = CASE WHEN started_at IS NULL THEN ? ELSE ? END, reason = NULL, "
+        f"sent_at_resume = {so_far.format('sent')}, failed_at_resume = {so_far.format('failed')}", *MAY_PAUSE,
     )  # fmt: skip
     if moved.changed:
         emit("campaign resumed", campaign_id=campaign_id, status=moved.status)
@@ -90,13 +92,33 @@ def in_hand(db: Db, campaign_id: int) -> InHand:
     return InHand(int(row[0]), int(row[1]))
 
 
+def in_hand_from(db: Db, sender: str) -> InHand:
+    """What workers have leased just now of all campaigns from an address; `sender` as in `app/mail/senders.py`."""
+    row = db.row(
+        "SELECT COUNT(*), COALESCE(SUM(b.pending), 0) FROM batches b JOIN campaigns c ON c.id = b.campaign_id "
+        "WHERE b.state = ? AND LOWER(c.envelope_sender) = ?",
+        BatchState.LEASED, sender,
+    )  # fmt: skip
+    assert row is not None
+    return InHand(int(row[0]), int(row[1]))
+
+
 def wait_until_quiet(db: Db, campaign_id: int, seconds: float = WAIT_SECONDS) -> InHand:
     """Wait until nobody has anything of the campaign in hand; what somebody still has when the time is over.
 
     For a campaign that is paused or cancelled: nothing left in hand means that no server accepts a mail of it.
     """
+    return _wait(lambda: in_hand(db, campaign_id), seconds)
+
+
+def wait_until_quiet_from(db: Db, sender: str, seconds: float = WAIT_SECONDS) -> InHand:
+    """The same for all campaigns from an address that is paused."""
+    return _wait(lambda: in_hand_from(db, sender), seconds)
+
+
+def _wait(look: Callable[[], InHand], seconds: float) -> InHand:
     deadline = time.monotonic() + seconds
-    while (left := in_hand(db, campaign_id)).batches and time.monotonic() < deadline:
+    while (left := look()).batches and time.monotonic() < deadline:
         time.sleep(LOOK_SECONDS)
     return left
 

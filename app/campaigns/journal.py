@@ -8,6 +8,7 @@ dies. Whoever gets the lock knows that the owner is dead and may read what it le
            slot    one per connection:
                    token (16 bytes; zero: nothing in hand), campaign, batch, count
                    CAPACITY subscriber ids, CAPACITY state bytes, CAPACITY notes
+                   the server that is in use now
            note    server, instant, attempt flag, reply: written before the state byte it explains
 
 Slots are reused: token cleared, bytes cleared, batch written, token written, and only then is the
@@ -47,7 +48,9 @@ _REPLY_SIZE = _NOTE_SIZE - _NOTE.size
 _IDS = _TOKEN + _BATCH.size
 _STATES = _IDS + 8 * CAPACITY
 _NOTES = _STATES + CAPACITY
-_SLOT_SIZE = -(-(_NOTES + CAPACITY * _NOTE_SIZE) // 4096) * 4096
+_SERVER = struct.Struct("<Q")
+_SERVER_AT = _NOTES + CAPACITY * _NOTE_SIZE
+_SLOT_SIZE = -(-(_SERVER_AT + _SERVER.size) // 4096) * 4096
 _NO_TOKEN = bytes(_TOKEN)
 _NO_STATES = bytes(CAPACITY)
 
@@ -90,6 +93,8 @@ class SlotRecord:
     campaign_id: int
     batch: int
     entries: list[Entry]
+    #: Over which a mail in state SENDING went; 0 when nothing was sent.
+    server_id: int = 0
 
 
 class Slot:
@@ -110,6 +115,7 @@ class Slot:
         self.clear()
         self._memory[self._states : self._states + CAPACITY] = _NO_STATES
         self._memory[self._start + _TOKEN : self._start + _IDS] = bytes(_BATCH.size)
+        self.over(0)
         self._memory[self._start : self._start + _TOKEN] = bytes.fromhex(token)
 
     def fill(self, campaign_id: int, batch: int, subscriber_ids: Sequence[int]) -> None:
@@ -117,6 +123,10 @@ class Slot:
         ids = struct.pack(f"<{len(subscriber_ids)}Q", *subscriber_ids)
         self._memory[self._start + _IDS : self._start + _IDS + len(ids)] = ids
         _BATCH.pack_into(self._memory, self._start + _TOKEN, campaign_id, batch, len(subscriber_ids))
+
+    def over(self, server_id: int) -> None:
+        """Say over which server the mails go from now on."""
+        _SERVER.pack_into(self._memory, self._start + _SERVER_AT, server_id)
 
     def mark(self, index: int, state: MailState) -> None:
         """Write down, before doing it, what is about to happen to mail `index`."""
@@ -240,7 +250,8 @@ def _read_slot(data: bytes, start: int) -> SlotRecord:
         reply = data[at + _NOTE.size : at + _NOTE.size + min(length, _REPLY_SIZE)].decode("utf-8", "replace")
         state = MailState(data[start + _STATES + index])
         entries.append(Entry(subscriber_id, state, Note(server_id, tried_at, bool(attempt), reply)))
-    return SlotRecord(data[start : start + _TOKEN].hex(), campaign_id, batch, entries)
+    (server_id,) = _SERVER.unpack_from(data, start + _SERVER_AT)
+    return SlotRecord(data[start : start + _TOKEN].hex(), campaign_id, batch, entries, server_id)
 
 
 def host_name() -> str:

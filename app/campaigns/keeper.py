@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from app.campaigns.batches import Lease, renew
 from app.campaigns.journal import Journal
+from app.campaigns.turns import SENDER_MAY
 from app.clock import since_boot
 from app.db import Db
 from app.events import warn
@@ -32,7 +33,7 @@ class Held:
 
 
 class LeaseKeeper:
-    """Renews leases when a third of them is gone; halts those whose campaign was paused or taken."""
+    """Renews leases when a third of them is gone; halts those whose campaign or sender was paused."""
 
     def __init__(self, db: Db, journal: Journal, lease_seconds: int) -> None:
         self._db = db
@@ -101,12 +102,12 @@ class LeaseKeeper:
                 lease.halted = True
 
     def _halt_those_not_ours(self, leases: list[Lease]) -> None:
-        """Halt the leases that someone else has settled, and those of campaigns that are not sending."""
+        """Halt the leases that someone else has settled, and those of campaigns and senders that are not to send."""
         which = " OR ".join(["(b.campaign_id = ? AND b.number = ?)"] * len(leases))
         keys = [value for lease in leases for value in (lease.campaign_id, lease.number)]
         rows = self._db.rows(
             "SELECT b.token FROM batches b JOIN campaigns c ON c.id = b.campaign_id "
-            f"WHERE ({which}) AND b.state = ? AND c.status = ?",
+            f"WHERE ({which}) AND b.state = ? AND c.status = ? AND {SENDER_MAY}",
             *keys, BatchState.LEASED, CampaignStatus.SENDING,
         )  # fmt: skip
         ours = {token for (token,) in rows}

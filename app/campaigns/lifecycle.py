@@ -12,7 +12,7 @@ from app.errors import NotFound, Refused, UsageError
 from app.events import emit
 from app.mail.address import parse_sender
 from app.mail.template import validate
-from app.models.states import CampaignStatus, ExpansionState
+from app.models.states import CampaignStatus, ExpansionState, ServerState
 from app.models.tables import Campaign, CampaignList, CampaignServer, List, Server
 
 
@@ -124,12 +124,14 @@ def _list_id(name: str) -> int:
 
 
 def _server_ids(names: Sequence[str]) -> list[int]:
+    there = Server.select().where(Server.state != ServerState.REMOVED)
     if names:
-        missing = [name for name in names if Server.get_or_none(Server.name == name) is None]
+        found = {str(s.name): int(s.id) for s in there.where(Server.name.in_(list(names)))}
+        missing = [name for name in names if name not in found]
         if missing:
             raise NotFound(f"there is no server {missing[0]!r}; see bin/mailcrew servers list")
-        return [int(s.id) for s in Server.select().where(Server.name.in_(list(names)))]
-    every = [int(s.id) for s in Server.select()]
+        return list(found.values())
+    every = [int(s.id) for s in there]
     if not every:
         raise NotFound("there is no SMTP server yet; add one with bin/mailcrew servers add NAME --host … --port …")
     return every
@@ -137,6 +139,8 @@ def _server_ids(names: Sequence[str]) -> list[int]:
 
 def _servers_of(db: Db, campaign_id: int) -> list[int]:
     rows = db.rows(
-        "SELECT s.id FROM campaign_servers c JOIN servers s ON s.id = c.server_id WHERE c.campaign_id = ?", campaign_id
-    )
+        "SELECT s.id FROM campaign_servers c JOIN servers s ON s.id = c.server_id "
+        "WHERE c.campaign_id = ? AND s.state <> ?",
+        campaign_id, ServerState.REMOVED,
+    )  # fmt: skip
     return [int(row[0]) for row in rows]

@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.campaigns.bounces import forget_bounces, is_refusal, note_bounces
+from app.campaigns.deliveries import count_attempts
+from app.campaigns.turns import correct_turn
 from app.db import Db
 from app.models.states import BatchState, RecipientState
 
@@ -19,7 +22,8 @@ class Outcome:
     """What became of one mail. `state` PENDING: tried, and to be tried again later.
 
     `tried_at` is in ms since 1970 UTC. `attempt`: the recipient's own server-side answer was had,
-    so it counts against SEND_MAX_ATTEMPTS. `crashed`: its worker died composing it.
+    so it counts against SEND_MAX_ATTEMPTS. `crashed`: its worker died composing it. `recovered`: accepted,
+    of a subscriber whose mails had been refused.
     """
 
     subscriber_id: int
@@ -29,6 +33,7 @@ class Outcome:
     tried_at: int
     attempt: bool = True
     crashed: bool = False
+    recovered: bool = False
 
 
 def write_outcomes(
@@ -40,13 +45,14 @@ def write_outcomes(
     *,
     now: int,
     ready_at: int,
+    refund: float = 0.0,
     settling: bool = False,
 ) -> bool:
     """Record the outcomes of a lease and end it; False when the lease was no longer there to end.
 
-    What stays pending is ready again at `ready_at`. Called again after a lost answer it changes
-    nothing. `settling`: the owner is dead and someone else writes for it; should the owner speak
-    after all, only what was settled as `unknown` may still become `sent` or `failed`.
+    What stays pending is ready again at `ready_at`, and `refund` is taken off the campaign's turn for it.
+    Called again after a lost answer it changes nothing. `settling`: the owner is dead and someone else writes
+    for it; should the owner speak after all, only what was settled as `unknown` may still become `sent` or `failed`.
     """
     with db.transaction():
         fenced = _end_lease(db, campaign_id, number, token, outcomes, now, ready_at, settling)
@@ -54,6 +60,10 @@ def write_outcomes(
             written = _update_recipients(db, campaign_id, number, outcomes, RecipientState.PENDING)
             if written != len(outcomes):
                 count_again(db, campaign_id, number, now)
+            _count_bounces(db, outcomes, settling)
+            if refund:
+                correct_turn(db, campaign_id, refund, now)
+            count_attempts(db, campaign_id, outcomes)
         else:
             correct_unknown(db, campaign_id, number, token, outcomes, now)
     return fenced
@@ -68,7 +78,15 @@ def correct_unknown(db: Db, campaign_id: int, number: int, token: str, outcomes:
         if not _was_settled(db, campaign_id, number, token):
             return False
         truths = [o for o in outcomes if o.state in (RecipientState.SENT, RecipientState.FAILED)]
-        _update_recipients(db, campaign_id, number, truths, RecipientState.UNKNOWN)
+        others = [o for o in truths if not _is_bounce(o)]
+        _update_recipients(db, campaign_id, number, others, RecipientState.UNKNOWN)
+        # One by one: a refusal that is known already is not counted again.
+        new = [
+            o
+            for o in truths
+            if _is_bounce(o) and _update_recipients(db, campaign_id, number, [o], RecipientState.UNKNOWN)
+        ]
+        _count_bounces(db, [*others, *new], settling=True)
         count_again(db, campaign_id, number, now)
     return True
 
@@ -105,6 +123,23 @@ def _was_settled(db: Db, campaign_id: int, number: int, token: str) -> bool:
         "SELECT 1 FROM batches WHERE campaign_id = ? AND number = ? AND settled_token = ?", campaign_id, number, token
     )
     return found is not None
+
+
+def _is_bounce(outcome: Outcome) -> bool:
+    return outcome.state is RecipientState.FAILED and outcome.attempt and is_refusal(outcome.reason)
+
+
+def _count_bounces(db: Db, outcomes: Sequence[Outcome], settling: bool) -> None:
+    """Note refusals for good and acceptances beside the subscribers; no statement for a batch without.
+
+    When somebody else settles, nobody knows who had been refused before, so all who accepted are asked.
+    """
+    refused = {o.subscriber_id: o.reason for o in outcomes if _is_bounce(o)}
+    if refused:
+        note_bounces(db, refused)
+    accepted = [o.subscriber_id for o in outcomes if o.recovered or (settling and o.state is RecipientState.SENT)]
+    if accepted:
+        forget_bounces(db, accepted)
 
 
 def _update_recipients(db: Db, campaign_id: int, number: int, outcomes: Sequence[Outcome], was: RecipientState) -> int:

@@ -18,19 +18,26 @@ from app.models.states import RecipientState
 
 
 def record(
-    db: Db, lease: Lease, mails: Sequence[Mail], outcomes: Sequence[Outcome], free_at: int | None, stop: threading.Event
+    db: Db,
+    lease: Lease,
+    mails: Sequence[Mail],
+    outcomes: Sequence[Outcome],
+    free_at: int | None,
+    *,
+    waits: Sequence[float],
+    stop: threading.Event,
 ) -> None:
     """End a lease with its outcomes, trying again until the database has them.
 
-    Gives up only when this worker stops and the lease has run out: the journal has them all, and the
-    sweep will bring them in. Raises DatabaseTrouble then.
+    `waits`: the waiting times after each try (`app/campaigns/retry.py`). Gives up only when this worker stops
+    and the lease has run out: the journal has them all, and the sweep will bring them in. Raises DatabaseTrouble then.
     """
     while True:
         try:
             now = db.now_ms()
             write_outcomes(
                 db, lease.campaign_id, lease.number, lease.token, outcomes,
-                now=now, ready_at=ready_at(mails, outcomes, free_at),
+                now=now, ready_at=ready_at(mails, outcomes, free_at, waits), refund=lease.refund(len(outcomes)),
             )  # fmt: skip
             return
         except DatabaseTrouble as error:
@@ -41,7 +48,7 @@ def record(
             time.sleep(DATABASE_RETRY_SECONDS)
 
 
-def ready_at(mails: Sequence[Mail], outcomes: Sequence[Outcome], free_at: int | None) -> int:
+def ready_at(mails: Sequence[Mail], outcomes: Sequence[Outcome], free_at: int | None, waits: Sequence[float]) -> int:
     """When something of the batch may be sent again, in ms."""
     if len(outcomes) == len(mails) and all(o.state is not RecipientState.PENDING for o in outcomes):
         return AT_ONCE
@@ -50,7 +57,7 @@ def ready_at(mails: Sequence[Mail], outcomes: Sequence[Outcome], free_at: int | 
     for mail in mails:
         outcome = decided.get(mail.subscriber_id)
         if outcome is None:
-            times.append(max(free_at or AT_ONCE, due_at(mail.attempts, mail.tried_at)))
+            times.append(max(free_at or AT_ONCE, due_at(mail.attempts, mail.tried_at, waits)))
         elif outcome.state is RecipientState.PENDING:
-            times.append(due_at(mail.attempts + 1, outcome.tried_at))
+            times.append(due_at(mail.attempts + 1, outcome.tried_at, waits))
     return min(times, default=AT_ONCE)

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from app.campaigns.batches import Mail
 
-#: Waiting time after the first, second … try, in seconds: RFC 5321 §4.5.4.1 asks for 30 minutes
-#: in the long run; greylisting is usually over sooner. The last one repeats.
-BACKOFF = (60, 300, 1800, 3600, 7200, 21_600, 43_200, 86_400)
+#: Seconds of a minute of RETRY_MINUTES.
+MINUTE = 60.0
 
 
-def due_at(attempts: int, tried_at: int | None) -> int:
-    """The instant (ms) at which a recipient may be tried; 0: at once."""
+def backoff(minutes: Sequence[int]) -> tuple[float, ...]:
+    """The waiting times after the first, second … try, in seconds; the last one repeats."""
+    return tuple(MINUTE * one for one in minutes)
+
+
+def due_at(attempts: int, tried_at: int | None, waits: Sequence[float]) -> int:
+    """The instant (ms) at which a recipient may be tried; 0: at once. `waits`: see `backoff`."""
     if attempts == 0 or tried_at is None:
         return 0
-    return tried_at + 1000 * BACKOFF[min(attempts, len(BACKOFF)) - 1]
+    return tried_at + int(1000 * waits[min(attempts, len(waits)) - 1])
 
 
-def split_due(mails: Iterable[Mail], now: int) -> tuple[list[Mail], list[Mail]]:
+def split_due(mails: Iterable[Mail], now: int, waits: Sequence[float]) -> tuple[list[Mail], list[Mail]]:
     """(those that may be tried now, those that still have to wait)."""
     due: list[Mail] = []
     waiting: list[Mail] = []
     for mail in mails:
-        (due if due_at(mail.attempts, mail.tried_at) <= now else waiting).append(mail)
+        (due if due_at(mail.attempts, mail.tried_at, waits) <= now else waiting).append(mail)
     return due, waiting

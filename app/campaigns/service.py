@@ -6,45 +6,70 @@ import queue
 import socket
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import lru_cache
 
+from app.campaigns import auto_pause
 from app.campaigns.delivery import Delivery
 from app.campaigns.finish import give_up, try_finish
+from app.campaigns.holds import Holder
 from app.campaigns.journal import Journal
 from app.campaigns.keeper import LeaseKeeper
 from app.campaigns.letter import Letter
 from app.campaigns.multiplexer import Multiplexer
 from app.campaigns.outcomes import Outcome
 from app.campaigns.recording import record
+from app.campaigns.retry import backoff
 from app.campaigns.station import SLOTS, Loaded, Loader, Station
 from app.config import Settings
 from app.db import Db
 from app.errors import TemplateProblem
 from app.events import warn
+from app.mail.gate import Gate
 from app.models.states import RecipientState
 from app.models.tables import Campaign
+from app.queues.broker import redis_client
 
 #: How long one ticket may go on leasing batches, in seconds: a message for every batch would cost
 #: as much as sending ten mails, and a turn of this length still lets other queues of the worker in.
 TICKET_SECONDS = 5.0
 #: An unused connection is closed after this, in seconds.
 IDLE_SECONDS = 30.0
+#: Redis answers within this, in seconds, or servers with limits send nothing for a while.
+REDIS_SECONDS = 2.0
 
 Upcoming = Future["Loaded | None"]
 
 
 class SendService:
-    """Works off batches. One per process; `work` may be called by as many threads as it has stations."""
+    """Works off batches. One per process; `work` may be called by as many threads as it has stations.
 
-    def __init__(self, db: Db, settings: Settings, *, threads: int, stop: threading.Event) -> None:
+    `noticed` is called when a notice was written down, `wake_at` with the instant (ms) at which work that had to stop
+    for a limit can go on.
+    """
+
+    def __init__(
+        self,
+        db: Db,
+        settings: Settings,
+        *,
+        threads: int,
+        stop: threading.Event,
+        noticed: Callable[[], object] = lambda: None,
+        wake_at: Callable[[int], object] = lambda _: None,
+    ) -> None:
         self._db = db
         self._settings = settings
         self._stop = stop
+        self._noticed = noticed
         self._journal = Journal.create(settings.journals, threads * SLOTS)
+        self._gate = Gate(db, redis_client(settings.redis_url, REDIS_SECONDS))
+        self._holder = Holder(db, self._gate, wake_at)
+        self._waits = backoff(settings.retry_minutes)
         self._stations: queue.SimpleQueue[Station] = queue.SimpleQueue()
         for first in range(0, threads * SLOTS, SLOTS):
-            self._stations.put(Station(self._journal.slots[first : first + SLOTS]))
+            self._stations.put(Station(self._journal.slots[first : first + SLOTS], self._gate.slots))
         self._keeper = LeaseKeeper(db, self._journal, settings.lease_seconds)
         self._keeper.start()
         self._loader = Loader(
@@ -52,8 +77,9 @@ class SendService:
             journal=self._journal.name,
             letters=lru_cache(maxsize=64)(self._letter),
             lease_seconds=settings.lease_seconds,
+            waits=self._waits,
             stop=stop,
-            hand_back=lambda lease: record(db, lease, [], [], None, stop),
+            hand_back=lambda lease: record(db, lease, [], [], None, waits=self._waits, stop=stop),
         )  # fmt: skip
         self._hostname = socket.getfqdn()
         self._multiplexer = Multiplexer(shared=threads > 1)
@@ -79,6 +105,7 @@ class SendService:
             self._abandon(upcoming)
             if recording:
                 recording.result()
+            station.rest()
             station.used_at = time.monotonic()
             self._stations.put(station)
 
@@ -90,7 +117,7 @@ class SendService:
             except queue.Empty:
                 return
             if time.monotonic() - station.used_at > IDLE_SECONDS:
-                station.hang_up()
+                station.hang_up_all()
             self._stations.put(station)
 
     def close(self) -> None:
@@ -98,16 +125,17 @@ class SendService:
         self._keeper.close()
         for _ in range(self._stations.qsize()):
             station = self._stations.get()
-            station.hang_up()
+            station.hang_up_all()
             station.clerk.submit(self._db.close)
             station.clerk.shutdown()
         self._multiplexer.close()
+        self._gate.close()
         self._journal.close(remove=all(slot.is_clear for slot in self._journal.slots))
 
     def _load(self, station: Station, only: int | None) -> Upcoming:
         slot = station.slots[0]
         station.slots.reverse()
-        return station.clerk.submit(self._loader.load, slot, only)
+        return station.clerk.submit(self._loader.load, slot, only, station.left_alone())
 
     def _carry(
         self, station: Station, loaded: Loaded, only: int | None, until: float, recording: Future[None] | None
@@ -120,7 +148,7 @@ class SendService:
                 ahead.append(self._load(station, only))
 
         delivery = Delivery(
-            self._db, station, loaded,
+            self._db, self._gate, self._holder, station, loaded,
             stop=self._stop, hostname=self._hostname, max_attempts=self._settings.send_max_attempts,
             multiplexer=self._multiplexer, near_end=lease_ahead,
         )  # fmt: skip
@@ -140,7 +168,7 @@ class SendService:
         """Write the outcomes and end the lease. `upcoming` has been worked off by this same clerk before."""
         lease = loaded.lease
         try:
-            record(self._db, lease, loaded.mails, outcomes, free_at, self._stop)
+            record(self._db, lease, loaded.mails, outcomes, free_at, waits=self._waits, stop=self._stop)
             loaded.slot.clear()
         except BaseException:
             # Whatever it is, only our death lets the sweep bring these outcomes in from the journal.
@@ -149,8 +177,13 @@ class SendService:
             raise
         finally:
             self._keeper.let_go(loaded.held)
+        self._loader.note(lease, len(outcomes))
         with self._counting:
             self.sent += sum(o.state is RecipientState.SENT for o in outcomes)
+        if any(o.state is RecipientState.FAILED for o in outcomes) and auto_pause.after(
+            self._db, self._settings, lease.campaign_id, self._db.now_ms()
+        ):
+            self._noticed()
         following = upcoming.result() if upcoming and not upcoming.exception() else None
         # While more of the same campaign was ready, it cannot have been the last batch.
         if following is None or following.lease.campaign_id != lease.campaign_id:

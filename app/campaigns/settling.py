@@ -67,7 +67,8 @@ def as_recorded(db: Db, lease: ExpiredLease, slot: SlotRecord | None, trusted: b
     """
     entries = slot.entries if slot else []
     if trusted:
-        return [_outcome(db, lease, entry, now) for entry in entries if entry.state is not MailState.UNTRIED]
+        server = slot.server_id or None if slot else None
+        return [_outcome(db, lease, entry, server, now) for entry in entries if entry.state is not MailState.UNTRIED]
     proven = _proven(entries)
     known = {o.subscriber_id for o in proven}
     return proven + [o for o in all_unknown(db, lease, LOST_JOURNAL, now) if o.subscriber_id not in known]
@@ -93,7 +94,7 @@ def _proven(entries: Sequence[Entry]) -> list[Outcome]:
     return [_answered(entry) for entry in entries if entry.state in _PROVEN]
 
 
-def _outcome(db: Db, lease: ExpiredLease, entry: Entry, now: int) -> Outcome:
+def _outcome(db: Db, lease: ExpiredLease, entry: Entry, server: int | None, now: int) -> Outcome:
     if entry.state is MailState.COMPOSING:
         crashes = db.value(
             "SELECT crashes FROM recipients WHERE campaign_id = ? AND subscriber_id = ?",
@@ -103,7 +104,7 @@ def _outcome(db: Db, lease: ExpiredLease, entry: Entry, now: int) -> Outcome:
         state = RecipientState.FAILED if final else RecipientState.PENDING
         return Outcome(entry.subscriber_id, state, None, CRASH_REASON if final else "", now, False, crashed=True)
     if entry.state is MailState.SENDING:
-        return Outcome(entry.subscriber_id, RecipientState.UNKNOWN, None, NO_RECORD, now)
+        return Outcome(entry.subscriber_id, RecipientState.UNKNOWN, server, NO_RECORD, now)
     return _answered(entry)
 
 

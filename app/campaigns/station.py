@@ -7,7 +7,8 @@ shortly before the end, leases the next, so that the connection never waits for 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -20,6 +21,8 @@ from app.clock import since_boot
 from app.db import Db
 from app.db.connection import DatabaseTrouble
 from app.events import warn
+from app.mail.slots import ConnectionSlots
+from app.mail.stride import Stride
 from app.mail.transport import Connection
 
 SLOTS = 2
@@ -28,17 +31,50 @@ DATABASE_RETRY_SECONDS = 1.0
 
 @dataclass
 class Station:
-    """`slots` are used in turn; the clerk works in order, so the one whose turn it is has been cleared."""
+    """`slots` are used in turn; the clerk works in order, so the one whose turn it is has been cleared.
+
+    Connections by server; `slots_at` are those of servers that allow only so many, `paces` seconds a mail.
+    """
 
     slots: list[Slot]
+    connection_slots: ConnectionSlots
     clerk: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="clerk"))
     connections: dict[int, Connection] = field(default_factory=dict)
+    slots_at: dict[int, str] = field(default_factory=dict)
+    stride: Stride = field(default_factory=Stride)
+    paces: dict[int, float] = field(default_factory=dict)
     used_at: float = 0.0
+    _left_alone: dict[int, float] = field(default_factory=dict)
 
-    def hang_up(self) -> None:
-        for connection in self.connections.values():
+    def hang_up(self, server_id: int) -> None:
+        """Close the connection to a server, if there is one, and let others have its slot."""
+        connection = self.connections.pop(server_id, None)
+        if connection:
             connection.close()
-        self.connections.clear()
+        slot = self.slots_at.pop(server_id, None)
+        if slot:
+            self.connection_slots.release(slot)
+
+    def hang_up_all(self) -> None:
+        for server_id in [*self.connections]:
+            self.hang_up(server_id)
+
+    def rest(self) -> None:
+        """There is nothing to send for now: connections that others may be waiting for are not kept."""
+        for server_id in [*self.slots_at]:
+            self.hang_up(server_id)
+
+    def leave_alone(self, campaign_id: int, seconds: float) -> None:
+        """Lease nothing of a campaign for a while: this thread cannot send it, others can."""
+        self._left_alone[campaign_id] = time.monotonic() + seconds
+
+    def left_alone(self) -> frozenset[int]:
+        """The campaigns that this thread leaves alone now."""
+        if not self._left_alone:
+            return frozenset()
+        now = time.monotonic()
+        self._left_alone = {id_: until for id_, until in self._left_alone.items() if until > now}
+        return frozenset(self._left_alone)
 
 
 @dataclass
@@ -67,6 +103,7 @@ class Loader:
         journal: str,
         letters: Callable[[int], Letter],
         lease_seconds: int,
+        waits: Sequence[float],
         stop: threading.Event,
         hand_back: Callable[[Lease], object],
     ) -> None:
@@ -75,11 +112,14 @@ class Loader:
         self._journal = journal
         self._letters = letters
         self._lease_seconds = lease_seconds
+        self._waits = waits
         self._stop = stop
         self._hand_back = hand_back
+        self._expected: dict[int, int] = {}
 
-    def load(self, slot: Slot, only: int | None) -> Loaded | None:
-        """Lease the next batch into `slot`; None when there is none now or this worker stops."""
+    def load(self, slot: Slot, only: int | None, leave: frozenset[int] = frozenset()) -> Loaded | None:
+        """Lease the next batch into `slot`, not one of the campaigns in `leave`; None when there is none now or
+        this worker stops."""
         if self._stop.is_set():
             return None
         if not slot.is_clear:
@@ -87,14 +127,14 @@ class Loader:
             warn("a batch could not be recorded: this worker stops, so that its journal is settled")
             self._stop.set()
             return None
-        lease = self._lease(slot, only)
+        lease = self._lease(slot, only, leave)
         if lease is None:
             slot.clear()
             return None
         held = self._keeper.hold(lease)
         try:
             mails = mails_of(self._db, lease)
-            due = split_due(mails, self._db.now_ms())[0]
+            due = split_due(mails, self._db.now_ms(), self._waits)[0]
             slot.fill(lease.campaign_id, lease.number, [mail.subscriber_id for mail in due])
             return Loaded(held, slot, self._letters(lease.campaign_id), mails, due)
         except BaseException:
@@ -104,15 +144,25 @@ class Loader:
             self._keeper.let_go(held)
             raise
 
-    def _lease(self, slot: Slot, only: int | None) -> Lease | None:
+    def note(self, lease: Lease, decided: int) -> None:
+        """Note how much of a batch was dealt with: where limits allow a few at a time, no more is charged beforehand.
+
+        Else every thread that gets a few tokens would count as a whole batch, and weights would mean little.
+        """
+        if decided >= lease.size:
+            self._expected.pop(lease.campaign_id, None)
+        else:
+            self._expected[lease.campaign_id] = max(1, decided)
+
+    def _lease(self, slot: Slot, only: int | None, leave: frozenset[int]) -> Lease | None:
         token = new_token()
         slot.open(token)
         # Before the database's clock: should we be halted in between, our side of the lease is the shorter one.
         begun = since_boot()
         try:
             return lease_next(
-                self._db, token=token, journal=self._journal, only=only, now=self._db.now_ms(),
-                monotonic=begun, lease_seconds=self._lease_seconds,
+                self._db, token=token, journal=self._journal, only=only, leave=leave, now=self._db.now_ms(),
+                monotonic=begun, lease_seconds=self._lease_seconds, expected=self._expected,
             )  # fmt: skip
         except DatabaseTrouble:
             self._disown(token)

@@ -12,8 +12,8 @@ from app.models.states import BatchState, CampaignStatus, RecipientState
 from app.models.tables import Campaign
 
 SETTLED = "taken as delivered by a person's decision"
-#: A campaign in one of these may be opened again for its unknown recipients.
-MAY_RESEND = frozenset({CampaignStatus.SENT, CampaignStatus.SENDING})
+#: A campaign in one of these may send to its unknown recipients again; a paused one when it is resumed.
+MAY_RESEND = frozenset({CampaignStatus.SENT, CampaignStatus.SENDING, CampaignStatus.PAUSED})
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,11 @@ class Decided:
 def resend_unknown(db: Db, campaign: Campaign) -> Decided:
     """Send the unknown ones again, with the same Message-ID, so that a careful mailbox shows it once.
 
-    Raises Refused for a campaign that ended otherwise than by being sent.
+    A paused campaign stays paused: they are pending until it is resumed. Raises Refused for a campaign that
+    ended otherwise than by being sent.
     """
     if campaign.status not in MAY_RESEND:
-        raise Refused(f"campaign {campaign.id} is {campaign.status}: only a sending or sent one can send again")
+        raise Refused(f"campaign {campaign.id} is {campaign.status}: only a sending, paused or sent one can send again")
     decided = _decide(db, campaign.id, RecipientState.PENDING, "sent again by a person's decision")
     if decided.decided:
         db.run(

@@ -19,7 +19,6 @@ from app.config import ROOT, Settings
 from app.db import Db
 from app.errors import Unavailable
 from app.queues.broker import redis_client
-from app.queues.recipients import RATE_WINDOW_MS
 from app.scaling.boost import boosted_running, bring_boost_to
 from app.scaling.demand import Seen, look
 from app.scaling.files import table_of
@@ -145,13 +144,13 @@ def _eta(seen: Seen, campaign_id: int, count: int) -> float | None:
     """Seconds to the end with `count` workers, at the speed that a worker has shown; None: not measured yet."""
     if seen.workers is None or seen.recipients is None or campaign_id not in seen.recipients:
         return None
+    mine = seen.recipients[campaign_id]
     own, all_ = 0.0, 0.0
     for worker in seen.workers:
         # One that came a moment ago has had only so much of the time that was measured.
-        part = min(1.0, worker.uptime * 1000 / RATE_WINDOW_MS)
+        part = min(1.0, worker.uptime / mine.rate_seconds)
         own += part * (queue_of(campaign_id) in worker.queues)
         all_ += part * any(queue == "send" or queue.startswith("campaign_") for queue in worker.queues)
-    mine = seen.recipients[campaign_id]
     each = sum(one.rate_per_second for one in seen.recipients.values()) / max(1.0, all_)
     speed, left = mine.rate_per_second + (count - own) * each, mine.due + mine.leased
     return round(left / speed, 1) if speed > 0 and left else None

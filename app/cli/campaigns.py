@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from app.campaigns.lifecycle import Draft, create_campaign, find_campaign, schedule_campaign
 from app.campaigns.progress import progress_of
-from app.campaigns.recipients import recipients_of
+from app.campaigns.recipients import RecipientView, recipients_of
 from app.campaigns.unknown import resend_unknown, settle_unknown
+from app.campaigns.why import Why, why
 from app.cli import halting
 from app.cli.context import open_home
 from app.cli.instants import iso, parse_instant
@@ -62,12 +63,13 @@ def add(commands: Any) -> None:
         "recipients",
         allow_abbrev=False,
         help="who was mailed, who was not, and why",
-        epilog="example: bin/mailcrew campaigns recipients 18 --state failed",
+        description="With --email: in one sentence what became of anybody, recipient or not, and why.",
+        epilog="example: bin/mailcrew campaigns recipients 18 --email ann@example.com",
     )
     people.add_argument("id", type=int, metavar="ID")
     people.add_argument("--state", choices=STATES)
     people.add_argument("--email", metavar="ADDRESS")
-    people.add_argument("--json", action="store_true", help="one JSON object a line")
+    people.add_argument("--json", action="store_true", help='one JSON object a line; with --email also "answer"')
     people.set_defaults(run=run_recipients)
     unknown = verbs.add_parser(
         "unknown",
@@ -141,17 +143,32 @@ def run_list(args: argparse.Namespace) -> int:
 def run_recipients(args: argparse.Namespace) -> int:
     _, db = open_home()
     campaign = find_campaign(args.id)
-    found = 0
-    for one in recipients_of(db, campaign, state=args.state, email=args.email):
-        found += 1
+    if args.email is not None:
+        return _answer(args, why(db, campaign, args.email, db.now_ms()))
+    for one in recipients_of(db, campaign, state=args.state):
         if args.json:
-            print(json.dumps({**asdict(one), "sent_at": iso(one.sent_at)}, ensure_ascii=False))
+            print(json.dumps(_document(one), ensure_ascii=False))
         else:
             print(f"{one.email:40} {one.state:8} {one.attempts} tries  {one.reason or ''}")
-    if args.email and not found:
-        print(f"{args.email} is not a recipient of campaign {args.id}", file=sys.stderr)
-        return 1
     return 0
+
+
+def _answer(args: argparse.Namespace, found: Why) -> int:
+    """What became of one person."""
+    if args.state and args.state != found.state:
+        print(found.sentence, file=sys.stderr)
+        return 1
+    if args.json:
+        nobody = {**dict.fromkeys(field.name for field in fields(RecipientView)), "email": found.email, "attempts": 0}
+        document = _document(found.recipient) if found.recipient else nobody
+        print(json.dumps({**document, "answer": found.sentence}, ensure_ascii=False))
+    else:
+        print(found.sentence)
+    return 0
+
+
+def _document(one: RecipientView) -> dict[str, object]:
+    return {**asdict(one), "sent_at": iso(one.sent_at)}
 
 
 def run_unknown(args: argparse.Namespace) -> int:
@@ -159,7 +176,8 @@ def run_unknown(args: argparse.Namespace) -> int:
     campaign = find_campaign(args.id)
     decide = resend_unknown if args.resend else settle_unknown
     done = decide(db, campaign)
-    print(f"{done.decided} recipients {'are sent again' if args.resend else 'count as sent'}")
+    later = f" when it is resumed: bin/mailcrew campaigns resume {args.id}" if campaign.status == "paused" else ""
+    print(f"{done.decided} recipients {f'are sent again{later}' if args.resend else 'count as sent'}")
     if done.in_hand:
         print(f"{done.in_hand} are in batches that a worker has in hand; try again when it is done", file=sys.stderr)
         return 1

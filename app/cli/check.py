@@ -99,7 +99,7 @@ def examine(environ: Mapping[str, str], root: Path) -> Report:
 
 def _table(report: Report, found: Settings, root: Path) -> Table | None:
     try:
-        table = load_table(found.table_of(root))
+        table = load_table(found.table_of(root), found.worker_concurrency)
         report.sums = declared(table, found.redis_is_embedded)
         # A file in the home stands for what supervisord reads, a person's own ones among them.
         there = {f"conf.d/{path.name}": path.read_text("utf-8") for path in sorted(found.conf_d.glob("*.conf"))}

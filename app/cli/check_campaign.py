@@ -103,6 +103,8 @@ def hints(look: Look) -> list[str]:
         case "sending":
             found.append(f"watch it: bin/monitor-campaign {p.campaign_id}")
         case "paused":
+            if p.reason:
+                found.append("! it paused by itself, because too many of its mails failed; resumed, it counts anew")
             found.append(f"nothing more is sent; let it go on: bin/mailcrew campaigns resume {p.campaign_id}")
             found.append(f"or end it for good: bin/mailcrew campaigns cancel {p.campaign_id}")
         case "cancelled" if p.pending:

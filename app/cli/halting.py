@@ -56,7 +56,7 @@ def _waiting(verbs: Any, name: str, run: Any, says: str) -> None:
 
 
 def run_pause(args: argparse.Namespace) -> int:
-    seconds = _seconds(args.wait)
+    seconds = waiting_seconds(args.wait)
     _, db = open_home()
     moved = pause_campaign(db, args.id)
     left = wait_until_quiet(db, args.id, seconds)
@@ -82,7 +82,7 @@ def run_resume(args: argparse.Namespace) -> int:
 
 
 def run_cancel(args: argparse.Namespace) -> int:
-    seconds = _seconds(args.wait)
+    seconds = waiting_seconds(args.wait)
     _, db = open_home()
     until = time.monotonic() + seconds
     moved = cancel_campaign(db, args.id, db.now_ms())
@@ -96,7 +96,8 @@ def run_cancel(args: argparse.Namespace) -> int:
     return _told_of(left, f"bin/mailcrew campaigns cancel {args.id} --wait 60")
 
 
-def _seconds(wait: float) -> float:
+def waiting_seconds(wait: float) -> float:
+    """The value of --wait; raises UsageError."""
     if not (math.isfinite(wait) and 0 <= wait <= LONGEST_WAIT):
         raise UsageError(f"--wait={wait:g} is not allowed: 0 to {LONGEST_WAIT} seconds")
     return wait

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from rich.cells import cell_len
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from app.cli.context import open_home
-from app.errors import UsageError
+from app.cli.csv_file import opened, progress_bar, say_rejected
 from app.lists.importing import ImportResult, import_csv
-from app.lists.importing import Progress as Report
 from app.lists.memberships import ListSummary, forget, remove, summaries, unsubscribe
 
 _IMPORT = """\
@@ -100,10 +94,10 @@ def _verb(
 
 
 def _import(args: argparse.Namespace) -> int:
-    with _open(args.file) as (source, size):
+    with opened(args.file) as (source, size):
         settings, db = open_home()
         try:
-            with _progress_bar(size) as report:
+            with progress_bar(size) as report:
                 result = import_csv(
                     db,
                     source,
@@ -128,41 +122,7 @@ def _say(result: ImportResult, as_json: bool) -> None:
             f"{result.list}: {result.read} rows read, {result.created} created, {result.updated} updated,"
             f" {result.unchanged} unchanged, {result.rejected} rejected"
         )
-    if result.rejected:
-        rows = "1 row was" if result.rejected == 1 else f"{result.rejected} rows were"
-        print(f"{rows} rejected; line, reason and text: {result.rejects_file}", file=sys.stderr)
-
-
-@contextmanager
-def _open(file: str) -> Iterator[tuple[BinaryIO, int | None]]:
-    """The file to read and its size, None when it has none (a pipe)."""
-    if file == "-":
-        yield sys.stdin.buffer, None
-        return
-    try:
-        source = Path(file).open("rb")  # noqa: SIM115 (closed below; this `try` is about opening only)
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}") from error
-    with source:
-        yield source, os.fstat(source.fileno()).st_size or None
-
-
-@contextmanager
-def _progress_bar(size: int | None) -> Iterator[Report]:
-    """A bar on stderr for people; nothing at all when stderr is no terminal."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda _bytes, _rows: None
-        return
-    columns = (BarColumn(), DownloadColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("import", total=size, rate="")
-
-        def report(done: int, rows: int) -> None:
-            rate = rows / max(bar.tasks[0].elapsed or 0, 0.001)
-            bar.update(task, completed=done, rate=f"{rows:,} rows, {rate:,.0f}/s")
-
-        yield report
+    say_rejected(result.rejected, result.rejects_file)
 
 
 def _show(args: argparse.Namespace) -> int:

@@ -10,12 +10,28 @@ import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
-from app.cli import campaigns, check, database, dead, hosts, lists, servers, tokens
+from app.cli import (
+    campaigns,
+    check,
+    database,
+    dead,
+    domains,
+    hosts,
+    lists,
+    schedules,
+    senders,
+    servers,
+    suppress,
+    targets,
+    tokens,
+)
 from app.db.connection import DatabaseTrouble
 from app.errors import MailcrewError
 from app.queues.broker import RedisTrouble
 
-GROUPS: tuple[ModuleType, ...] = (check, database, lists, servers, campaigns, dead, hosts, tokens)
+GROUPS: tuple[ModuleType, ...] = (
+    check, database, lists, suppress, servers, domains, senders, campaigns, dead, hosts, schedules, targets, tokens,
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -86,7 +86,8 @@ def phase(now: Look) -> str:
         return "waiting for the minute tick"
     if p.status == "paused":
         in_hand = f", {p.sending:,} in hand yet" if p.sending else ""
-        return f"paused{in_hand} (bin/mailcrew campaigns resume {p.campaign_id})"
+        by_itself = f" by itself: {p.reason}" if p.reason else ""
+        return f"paused{by_itself}{in_hand} (bin/mailcrew campaigns resume {p.campaign_id})"
     if p.expanding:
         return f"expanding, {p.recipients:,} recipients so far"
     return p.status

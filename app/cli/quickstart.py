@@ -24,7 +24,9 @@ from app.config import ROOT, Settings
 from app.db import Db
 from app.errors import Refused, Unavailable, UsageError
 from app.mail.caught import CaughtMail
+from app.mail.server_changes import change_server, clear_cooldown
 from app.mail.servers import add_server
+from app.models.states import ServerState
 from app.models.tables import Campaign, Server
 
 SERVER = "quickstart-catcher"
@@ -82,9 +84,10 @@ def _campaign(people: int) -> int:
 
 def _use_catcher(settings: Settings, db: Db) -> None:
     port = _catcher_port(port_file(settings))
-    if Server.get_or_none(Server.name == SERVER) is None:
+    if Server.get_or_none((Server.name == SERVER) & (Server.state != ServerState.REMOVED)) is None:
         add_server(name=SERVER, host="127.0.0.1", port=port, tls="none", now=db.now_ms())
-    Server.update(port=port, cooldown_until=None).where(Server.name == SERVER).execute()
+    change_server(db, SERVER, {"port": port})
+    clear_cooldown(db, SERVER)
 
 
 def _catcher_port(file: Path) -> int:

@@ -134,7 +134,7 @@ class Gatherer:
         troubles = dict[str, str]()
         table = None
         try:
-            table = load_table(self._settings.table_of(self._root))
+            table = load_table(self._settings.table_of(self._root), self._settings.worker_concurrency)
             self._names = tuple(dict.fromkeys(name for queue in table.queues for name in queue.queues))
         except UsageError as error:
             # A table that somebody is just editing must not keep the rest from being shown.

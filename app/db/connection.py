@@ -24,9 +24,10 @@ BUSY_TIMEOUT = 30
 # How long an answer about the database's clock is good for, in seconds.
 CLOCK_SECONDS = 1.0
 
-#: What a statement raises when the database is away, restarting, locked or chose us as a
+#: What a statement raises when the database is away, restarting, locked, out of room or chose us as a
 #: deadlock's victim: the statement did not happen (or its answer was lost) and may be tried again.
-DatabaseTrouble = (peewee.OperationalError, peewee.InterfaceError)
+#: InternalError: MySQL's own trouble with its files.
+DatabaseTrouble = (peewee.OperationalError, peewee.InterfaceError, peewee.InternalError)
 
 
 class _Sqlite(peewee.SqliteDatabase):
@@ -66,6 +67,8 @@ class Db:
         #: Behind the table of recipients where a batch is meant. Without statistics SQLite takes the
         #: primary key instead and reads the whole campaign; MySQL chooses well by itself.
         self.by_batch = "" if mysql else " INDEXED BY recipients_batch"
+        #: A JOIN that reads the table before it first. Without statistics SQLite may begin with the larger one.
+        self.in_this_order = "STRAIGHT_JOIN" if mysql else "CROSS JOIN"
         #: Division of whole numbers.
         self.div = "DIV" if mysql else "/"
 

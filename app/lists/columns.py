@@ -24,7 +24,7 @@ from app.mail.address import BadAddress, parse_address
 
 LONGEST_NAME = 200
 
-_EMAIL = {
+EMAIL_HEADERS = {
     *("email", "emailaddress", "emailaddresses", "mail", "mailaddress", "subscriberemail", "emailadresse"),
     *("mailadresse", "adresseemail", "adressemail", "courriel", "correo", "correoelectrónico", "emailadres"),
     *("indirizzoemail", "endereçodeemail", "адресэлектроннойпочты", "электроннаяпочта", "邮箱", "邮箱地址"),
@@ -134,9 +134,9 @@ class Columns:
 def find_columns(header: Iterable[str]) -> Columns:
     """What the columns are, by their headers; raises UsageError without an address or with doubles."""
     names = [_visible(cell) for cell in header]
-    folded = [_fold(name) for name in names]
+    folded = [fold_header(name) for name in names]
     _refuse_doubles(names)
-    email = _only(folded, _EMAIL, names)
+    email = _only(folded, EMAIL_HEADERS, names)
     if email is None:
         found = ", ".join(name or "(empty)" for name in names)
         raise UsageError(
@@ -172,7 +172,8 @@ def _visible(cell: str) -> str:
     return _CONTROLS.sub(" ", cell).strip()
 
 
-def _fold(name: str) -> str:
+def fold_header(name: str) -> str:
+    """A header without case, spaces and punctuation, as headers are compared."""
     return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name).casefold())
 
 

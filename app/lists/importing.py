@@ -5,32 +5,23 @@ An import that is interrupted leaves whole chunks behind; importing the file aga
 
 from __future__ import annotations
 
-import random
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-import peewee
-
 from app.db import Db
-from app.db.connection import DatabaseTrouble
-from app.errors import Unavailable
 from app.lists.columns import BadRow, Columns, Person, find_columns
 from app.lists.memberships import find_or_create_list, list_name
 from app.lists.people import Outcome, write_people
 from app.lists.reading import CsvReader
 from app.lists.rejects import Rejects
+from app.lists.turn import take_turn, with_patience
 
 ROWS_A_CHUNK = 2000
 # In characters of the file: keeps memory flat and statements far below MySQL's max_allowed_packet.
 CHUNK_LIMIT = 1_000_000
-# Another import of the same people, or a restarting database, is over within these.
-ATTEMPTS = 10
-FIRST_PAUSE = 0.02
-LONGEST_PAUSE = 3.0
 
 #: Called after each chunk with the bytes of the file and the rows read so far.
 Progress = Callable[[int, int], None]
@@ -96,64 +87,63 @@ class _Import:
         self.counts: Counter[Outcome] = Counter()
 
     def all_of(self, reader: CsvReader, progress: Progress) -> None:
-        chunk: list[Person] = []
-        size = rows = 0
+        rows = 0
         try:
-            for record in reader.records():
-                try:
-                    if record.problem:
-                        raise BadRow(record.problem)
-                    chunk.append(self._columns.person(record.cells))
-                except BadRow as reason:
-                    self.rejected += 1
-                    self.rejects.add(record.line, str(reason), record.raw)
-                rows += 1
-                size += len(record.raw)
-                if len(chunk) >= ROWS_A_CHUNK or size > CHUNK_LIMIT:
-                    self._write(chunk)
-                    progress(reader.bytes_read, rows)
-                    chunk, size = [], 0
-            self._write(chunk)
-            progress(reader.bytes_read, rows)
+            for chunk in chunks(reader, self._columns):
+                rows += chunk.rows
+                self._write(chunk)
+                progress(reader.bytes_read, rows)
         finally:
             self.rejects.close()
 
-    def _write(self, chunk: Sequence[Person]) -> None:
-        self.rejects.flush()
-        if chunk:
-            self.counts.update(write_with_patience(self._db, self._list_id, chunk))
+    def _write(self, chunk: Chunk) -> None:
+        self.rejected += len(chunk.rejected)
+        self.rejects.add_all(chunk.rejected)
+        if chunk.people:
+            self.counts.update(write_with_patience(self._db, self._list_id, chunk.people))
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Rows that are written together. `rejected`: line, reason and text of those that cannot be."""
+
+    rows: int = 0
+    size: int = 0
+    people: list[Person] = field(default_factory=list)
+    rejected: list[tuple[int, str, str]] = field(default_factory=list)
+
+    @property
+    def full(self) -> bool:
+        return len(self.people) >= ROWS_A_CHUNK or self.size > CHUNK_LIMIT
+
+
+def chunks(reader: CsvReader, columns: Columns) -> Iterator[Chunk]:
+    """The rows that are still to be read; the last chunk may be empty."""
+    chunk = Chunk()
+    for record in reader.records():
+        chunk.rows += 1
+        chunk.size += len(record.raw)
+        try:
+            if record.problem:
+                raise BadRow(record.problem)
+            chunk.people.append(columns.person(record.cells))
+        except BadRow as reason:
+            chunk.rejected.append((record.line, str(reason), record.raw))
+        if chunk.full:
+            yield chunk
+            chunk = Chunk()
+    yield chunk
 
 
 def write_with_patience(db: Db, list_id: int, people: Sequence[Person]) -> list[Outcome]:
-    """write_people in a transaction, tried again while another import or a restart is in the way.
+    """write_people in a transaction, in its turn, tried again while another import or a restart is in the way.
 
     Raises Unavailable when the database stays away.
     """
-    pause = FIRST_PAUSE
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            with db.transaction():
-                _take_turn(db)
-                return write_people(db, list_id, people)
-        except (peewee.IntegrityError, *DatabaseTrouble) as error:
-            if attempt == ATTEMPTS:
-                raise Unavailable(
-                    f"the database refused {ATTEMPTS} times ({error.args[-1]}); all rows before"
-                    f" {people[0].email} are in: import the file again to complete it"
-                ) from error
-            if not isinstance(error, peewee.IntegrityError):
-                # A lost connection is found only by using it; a new one is cheap.
-                db.close()
-        # At random, or two imports of one file would meet again at every row.
-        time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 (not a secret)
-        pause = min(pause * 2.5, LONGEST_PAUSE)
-    raise AssertionError("unreachable: the last attempt returns or raises")
 
+    def write() -> list[Outcome]:
+        take_turn(db)
+        return write_people(db, list_id, people)
 
-def _take_turn(db: Db) -> None:
-    """Let the imports of this database write one chunk at a time, each in its turn.
-
-    Two that insert the same people in another order would otherwise be each other's deadlock over
-    and over, and the slower one would starve. The lock is the row of the oldest list.
-    """
-    db.run("UPDATE lists SET created_at = created_at WHERE id = ?", db.value("SELECT MIN(id) FROM lists"))
+    hint = f"all rows before {people[0].email} are in: import the file again to complete it"
+    return with_patience(db, write, hint)

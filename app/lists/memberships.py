@@ -68,9 +68,10 @@ def find_or_create_list(db: Db, name: str) -> int:
 def unsubscribe(db: Db, name: str, email: str) -> None:
     """Take a member off the mailing for good: no import subscribes them again.
 
-    Raises NotFound when the list or its member does not exist.
+    A sender asks once more before each batch, so they get no further mail of what is being sent either. Raises
+    NotFound when the list or its member does not exist.
     """
-    _set(db, name, email, MembershipStatus.UNSUBSCRIBED, tuple(MembershipStatus))
+    _set(db, name, email, MembershipStatus.UNSUBSCRIBED, (MembershipStatus.ACTIVE, MembershipStatus.REMOVED))
 
 
 def remove(db: Db, name: str, email: str) -> bool:
@@ -90,6 +91,12 @@ def forget(db: Db, email: str) -> None:
     with db.transaction():
         person = _find_person(db, email)
         now = db.now_ms()
+        member_of = db.rows(
+            "SELECT list_id FROM memberships WHERE subscriber_id = ? AND status = ? ORDER BY list_id",
+            *(person, MembershipStatus.ACTIVE.value),
+        )
+        for (list_id,) in member_of:
+            note_departure(db, list_id, now)
         db.run(
             "UPDATE subscribers SET name = '', attributes = '{}', updated_at = ?,"
             " status = CASE WHEN status IN (?, ?) THEN status ELSE ? END WHERE id = ?",
@@ -100,6 +107,19 @@ def forget(db: Db, email: str) -> None:
             "UPDATE memberships SET status = ?, updated_at = ? WHERE subscriber_id = ? AND status = ?",
             *(MembershipStatus.REMOVED.value, now, person, MembershipStatus.ACTIVE.value),
         )
+
+
+def note_departure(db: Db, list_id: int, now: int) -> None:
+    """Make those who send campaigns to this list look who is still on it (`app/campaigns/standing.py`).
+
+    In the transaction in which somebody leaves, before anything else is written: everybody locks lists before
+    people. The number always grows, whatever the clock says, so whoever remembers one sees that it is another.
+    """
+    db.run(
+        "UPDATE lists SET unsubscribed_at = CASE WHEN unsubscribed_at >= ? THEN unsubscribed_at + 1 ELSE ? END"
+        " WHERE id = ?",
+        *(now, now, list_id),
+    )
 
 
 def _find_person(db: Db, email: str) -> int:
@@ -113,12 +133,15 @@ def _find_person(db: Db, email: str) -> int:
 def _set(db: Db, name: str, email: str, to: MembershipStatus, among: tuple[MembershipStatus, ...]) -> bool:
     list_id, person = find_list(db, name), _find_person(db, email)
     marks = ", ".join("?" * len(among))
-    changed = db.run(
-        "UPDATE memberships SET status = ?, updated_at = ? WHERE list_id = ? AND subscriber_id = ?"
-        f" AND status IN ({marks})",
-        *(to.value, db.now_ms(), list_id, person),
-        *(status.value for status in among),
-    )
+    now = db.now_ms()
+    with db.transaction():
+        note_departure(db, list_id, now)
+        changed = db.run(
+            "UPDATE memberships SET status = ?, updated_at = ? WHERE list_id = ? AND subscriber_id = ?"
+            f" AND status IN ({marks})",
+            *(to.value, now, list_id, person),
+            *(status.value for status in among),
+        )
     known = db.value("SELECT COUNT(*) FROM memberships WHERE list_id = ? AND subscriber_id = ?", list_id, person)
     if not known:
         raise NotFound(f"{email.strip()} is not on the list {name!r}")

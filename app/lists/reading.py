@@ -54,8 +54,8 @@ class Record:
 class CsvReader:
     """The records of a CSV stream; `bytes_read` tells how far the stream has been read.
 
-    The first record is the header. Delimiter: whichever of comma, semicolon and tab is most
-    frequent in it. Raises UsageError for an unknown encoding or a file that is no CSV.
+    The first record is the header, or asked for by `first`. Delimiter: whichever of comma, semicolon and tab is
+    most frequent in it. Raises UsageError for an unknown encoding or a file that is no CSV.
     """
 
     def __init__(self, source: BinaryIO, encoding: str | None = None) -> None:
@@ -72,6 +72,18 @@ class CsvReader:
 
     def header(self) -> list[str]:
         """The cells of the first line that is not blank; raises UsageError when it is unusable."""
+        header = self.first()
+        if header is None:
+            raise UsageError("the file is empty: its first line must name the columns")
+        if header.problem:
+            raise UsageError(f"the header (line {header.line}) cannot be read: {header.problem}")
+        return header.cells
+
+    def first(self) -> Record | None:
+        """The first record, whatever it is, by which the delimiter is found; None when the file is empty.
+
+        Raises UsageError when the file is not in the encoding at all.
+        """
         try:
             first = self._lines.take()
         except UnicodeError as error:
@@ -83,12 +95,7 @@ class CsvReader:
             self._lines.give_back([first])
             outside = _QUOTED.sub("", first)
             self.delimiter = max(",;\t", key=outside.count)
-        header = next(self.records(), None)
-        if header is None:
-            raise UsageError("the file is empty: its first line must name the columns")
-        if header.problem:
-            raise UsageError(f"the header (line {header.line}) cannot be read: {header.problem}")
-        return header.cells
+        return next(self.records(), None)
 
     def records(self) -> Iterator[Record]:
         """Every record that follows, blank lines left out."""

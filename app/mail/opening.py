@@ -6,6 +6,7 @@ import functools
 import smtplib
 import socket
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -55,21 +56,29 @@ class Extensions:
 
 
 def open_line(
-    server: ServerAddress, timeouts: Timeouts, local_hostname: str, watch: Watch
+    server: ServerAddress,
+    timeouts: Timeouts,
+    local_hostname: str,
+    watch: Watch,
+    told: Callable[[str], object] = lambda _: None,
 ) -> tuple[Line, Extensions, bytes]:
     """A line ready for MAIL, what the server offers, and bytes it sent that nobody asked for.
 
-    Raises ProviderTrouble.
+    `told` hears of every step that went well. Raises ProviderTrouble.
     """
     smtp: _Smtp | None = None
     try:
         smtp = _Smtp(server, timeouts, local_hostname, watch)
+        told(f"connected{' with TLS' if server.tls == 'tls' else ''}: {smtp.said}")
         smtp.ehlo_or_helo_if_needed()
+        told(f"EHLO: {smtp.offers}")
         if server.tls == "starttls":
             smtp.starttls(context=smtp.context)
             smtp.ehlo_or_helo_if_needed()
+            told(f"STARTTLS: the certificate is valid; EHLO: {smtp.offers}")
         if server.username:
             smtp.login(server.username, server.password or "")
+            told(f"AUTH as {server.username}: {smtp.said}")
         return _take_over(smtp, timeouts)
     except (OSError, ValueError) as error:
         if smtp:
@@ -84,6 +93,8 @@ class _Smtp(smtplib.SMTP):
 
     def __init__(self, server: ServerAddress, timeouts: Timeouts, local_hostname: str, watch: Watch) -> None:
         self._server, self._timeouts, self._watch = server, timeouts, watch
+        #: The last reply, on one line.
+        self.said = ""
         self.context = _tls_context(server.tls_ca) if server.tls != "none" else None
         super().__init__(server.host, server.port, local_hostname)
 
@@ -100,8 +111,14 @@ class _Smtp(smtplib.SMTP):
 
     def getreply(self) -> tuple[int, bytes]:
         reply = super().getreply()
+        self.said = f"{reply[0]} {one_line(reply[1])}"
         self._watch.moved(self._timeouts.command)
         return reply
+
+    @property
+    def offers(self) -> str:
+        """The names of the extensions it offers, as one line for people."""
+        return " ".join(sorted(name.upper() for name in self.esmtp_features)) or "no extensions"
 
 
 def _take_over(smtp: _Smtp, timeouts: Timeouts) -> tuple[Line, Extensions, bytes]:

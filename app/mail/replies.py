@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,6 +15,24 @@ MAX_TEXT = 400
 
 #: About our login at the server (RFC 4954 §6), so never about the recipient, whatever step they answer.
 _LOGIN_CODES = frozenset({530, 534, 535, 538})
+#: A command that the server does not know or expect (RFC 5321 §4.2.4): nothing is wrong with whom it names.
+_COMMAND_CODES = range(500, 505)
+#: The enhanced status code (RFC 3463) at the beginning of a reply's text: class, subject.
+_enhanced = re.compile(r"([245])\.(\d{1,3})\.\d{1,3}(?!\S)").match
+_address = re.compile(r"<[^>]*>|\S+@\S+")
+#: That this server passes nothing on for us, whoever it is for.
+_relaying = re.compile(r"\brelay(?:ing|ed)?\b", re.IGNORECASE).search
+_no_relaying = re.compile(
+    r"relay(?:ing)?(?: access)? (?:is )?(?:denied|not permitted|not allowed|prohibited)"
+    r"|(?:unable|not permitted|not allowed) to relay",
+    re.IGNORECASE,
+).search
+#: That we send too much or that the server cannot keep up, whoever the mail is for.
+_too_much = re.compile(
+    r"throttl|rate limit|sending (?:rate|limit|quota)|message quota|too much mail"
+    r"|too many (?:messages|connections|mails)|(?:server|system) (?:is )?(?:too )?busy|insufficient system",
+    re.IGNORECASE,
+).search
 _CODES = {b"%d" % code: code for code in range(200, 600)}
 _HYPHEN, _SPACE, _CR, _LF = b"- \r\n"
 
@@ -49,14 +68,15 @@ class Reply:
 class Outcome:
     """How one attempt ended, and why in words a person understands.
 
-    `reply` is None when the server said nothing; `permanent` tells, for PROVIDER only, that trying
-    again will not help until somebody changes something.
+    `reply` is None when the server said nothing. For PROVIDER only: `permanent`, trying again will not
+    help until somebody changes something; `of_sender`, other senders' mails may well go over this server.
     """
 
     kind: Kind
     reason: str = ""
     reply: Reply | None = None
     permanent: bool = False
+    of_sender: bool = False
 
 
 def scan(buffer: bytes, start: int = 0) -> tuple[int, int] | None:
@@ -113,18 +133,45 @@ def refused_here(reason: str) -> Outcome:
 
 def about_sender(step: str, reply: Reply) -> Outcome:
     """A refusal of MAIL or DATA: the server's or the sender's trouble, never the recipient's."""
-    return provider(f"{step} was answered {reply}", reply, permanent=reply.code >= 500)
+    of_sender = step == "MAIL" and _is_about_sender(reply)
+    return Outcome(
+        Kind.PROVIDER, f"{step} was answered {reply}", reply, permanent=reply.code >= 500, of_sender=of_sender
+    )
 
 
 def about_recipient(step: str, reply: Reply) -> Outcome:
     """A reply to RCPT or to the content that is not 2xx: 4xx later, 5xx refused (RFC 5321 §4.2.1).
 
-    421 and the codes about our login are the server's trouble even here.
+    421, the codes about our login, and what says that the server relays nothing for us or cannot keep up
+    are the server's trouble even here.
     """
-    if reply.code == 421 or reply.code in _LOGIN_CODES or not 400 <= reply.code <= 599:
+    if reply.code == 421 or reply.code in _LOGIN_CODES or not 400 <= reply.code <= 599 or _is_about_us(reply):
         return about_sender(step, reply)
     kind = Kind.RECIPIENT_REFUSED if reply.code >= 500 else Kind.RECIPIENT_LATER
     return Outcome(kind, str(reply), reply)
+
+
+def _is_about_sender(reply: Reply) -> bool:
+    """Whether a refusal of MAIL is about the address: not 421, login, commands, nor the server's state (X.3, X.4)."""
+    if reply.code == 421 or reply.code in _LOGIN_CODES or reply.code in _COMMAND_CODES:
+        return False
+    return 400 <= reply.code <= 599 and _subject(reply) not in (3, 4)
+
+
+def _is_about_us(reply: Reply) -> bool:
+    """Whether a refusal of RCPT or of the content would be the same for every recipient."""
+    # What is quoted of the command may hold any word.
+    text, subject = _address.sub("", reply.text), _subject(reply)
+    if reply.code >= 500:
+        return bool(_relaying(text)) if subject == 7 else subject is None and bool(_no_relaying(text))
+    # X.1, X.2, X.6: the address, the mailbox, the message (RFC 3463 §2).
+    return subject not in (1, 2, 6) and bool(_too_much(text))
+
+
+def _subject(reply: Reply) -> int | None:
+    """The middle figure of the enhanced status code, None when there is none."""
+    found = _enhanced(reply.text)
+    return int(found[2]) if found else None
 
 
 def about_content(reply: Reply) -> Outcome:

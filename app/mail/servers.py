@@ -1,97 +1,113 @@
-"""The SMTP servers: adding them, choosing one, leaving one in trouble alone for a while."""
+"""The SMTP servers: adding them, those of a campaign, letting campaigns go on that waited for one."""
 
 from __future__ import annotations
 
-import random
-import re
-from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 from peewee import IntegrityError
 
 from app.config import variable
 from app.db import Db
-from app.errors import Refused, UsageError
+from app.errors import Refused
+from app.mail.cooldown import Spot, Trouble
+from app.mail.limits import Limits
+from app.mail.server_fields import check_fields
 from app.mail.transport import ServerAddress
+from app.mail.when import system_zone
+from app.models.states import CampaignStatus, ServerState
 from app.models.tables import Server
-
-TLS_KINDS = ("none", "starttls", "tls")
-#: How long a server that refused, dropped or did not answer is left alone, in ms.
-COOLDOWN_MS = 30_000
 
 
 @dataclass(frozen=True, slots=True)
 class Usable:
-    """A server that may be used now."""
+    """An active server of a campaign, as the database told it.
+
+    `of_sender`: the trouble of the campaign's sender there. `unset`: the variable of its password, if it has no value.
+    """
 
     id: int
     name: str
     address: ServerAddress
+    weight: int
+    limits: Limits
+    max_connections: int | None
+    sender: str
+    trouble: Trouble
+    of_sender: Trouble
+    unset: str | None
 
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The server to use, or (None) the instant in ms at which one may be tried again, and why not now."""
-
-    server: Usable | None
-    free_at: int = 0
+    @property
+    def spots(self) -> tuple[tuple[Spot, Trouble], tuple[Spot, Trouble]]:
+        """Where it may be in trouble, with what was known of it: the server, its sender there."""
+        return (
+            (Spot(self.id, self.name), self.trouble),
+            (Spot(self.id, self.name, self.sender), self.of_sender),
+        )
 
 
 def add_server(*, name: str, host: str, port: int, tls: str, now: int, **options: object) -> int:
-    """Add a server; its id. Raises UsageError for a bad value, Refused when the name is taken."""
-    if not name.strip() or len(name) > 100:
-        raise UsageError(f"NAME={name!r} is not allowed: 1 to 100 characters")
-    if not host.strip() or any(c.isspace() for c in host) or len(host) > 253:
-        raise UsageError(f"--host={host!r} is not allowed: a host name or an IP address")
-    if not 0 < port < 65536:
-        raise UsageError(f"--port={port} is not allowed: 1 to 65535")
-    if tls not in TLS_KINDS:
-        raise UsageError(f"--tls={tls!r} is not allowed: {', '.join(TLS_KINDS)}")
-    for option, value in options.items():
-        if isinstance(value, int) and not 1 <= value <= 1_000_000_000:
-            raise UsageError(f"--{option.replace('_', '-')}={value} is not allowed: 1 to 1000000000")
-    if bool(options.get("username")) != bool(options.get("password_env")):
-        raise UsageError("--user and --password-env go together: the variable holds the user's password")
-    if options.get("username") and tls == "none" and host not in ("localhost", "127.0.0.1", "::1"):
-        raise UsageError("--user needs --tls starttls or tls: the password would go over the network in clear")
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(options.get("password_env") or "_")):
-        raise UsageError("--password-env names the variable that holds the password, like RELAY_PASSWORD")
-    ca = options.get("tls_ca")
-    if ca and not Path(str(ca)).is_file():
-        raise UsageError(f"--tls-ca={ca!r} is not allowed: there is no such file")
+    """Add a server; its id. `options`: further columns, without `timezone` in this machine's zone.
+
+    Raises UsageError for a bad value, Refused when the name is taken.
+    """
+    fields = {"name": name, "host": host, "port": port, "tls": tls, "timezone": system_zone(), **options}
+    check_fields(fields)
+    # The name of a removed one is free again; what went over that shows which of the two it was.
+    for removed in Server.select().where((Server.name == name) & (Server.state == ServerState.REMOVED)):
+        Server.update(name=f"{name[:70]} (removed, {removed.id})").where(Server.id == removed.id).execute()
     try:
-        return int(Server.create(name=name, host=host, port=port, tls=tls, created_at=now, **options).id)
+        return int(Server.create(created_at=now, **fields).id)
     except IntegrityError as error:
         raise Refused(f"there is a server called {name!r} already; see bin/mailcrew servers list") from error
 
 
-def choose(db: Db, campaign_id: int, now: int, *, connected: Collection[int], tried: Collection[int]) -> Choice:
-    """A server of the campaign that may be used now: rather one in `connected`, none in `tried`.
-
-    One whose password is not set is cooled down with that reason.
-    """
+def servers_of(db: Db, campaign_id: int, sender: str) -> list[Usable]:
+    """The active servers of a campaign; `sender` is its envelope sender in lower case."""
     rows = db.rows(
-        "SELECT s.id, s.name, s.cooldown_until, s.host, s.port, s.tls, s.tls_ca, s.username, s.password_env "
-        "FROM campaign_servers c JOIN servers s ON s.id = c.server_id WHERE c.campaign_id = ? AND s.state = 'active'",
-        campaign_id,
-    )
-    usable = [row for row in rows if (row[2] or 0) <= now and row[0] not in tried]
-    random.shuffle(usable)
-    usable.sort(key=lambda row: row[0] not in connected)
-    for id_, name, _, host, port, tls, tls_ca, username, password_env in usable:
-        password = variable(password_env) if password_env else None
-        if password_env and not password:
-            cool_down(db, id_, f"the variable {password_env} with its password is not set", now)
-            continue
-        return Choice(Usable(id_, name, ServerAddress(host, port, tls, tls_ca, username, password)))
-    waits = [row[2] for row in rows if (row[2] or 0) > now]
-    return Choice(None, min(waits, default=now + COOLDOWN_MS))
-
-
-def cool_down(db: Db, server_id: int, reason: str, now: int) -> None:
-    """Leave a server alone for a while; the reason is shown to people."""
-    db.run(
-        "UPDATE servers SET cooldown_until = ?, cooldown_reason = ? WHERE id = ?",
-        now + COOLDOWN_MS, reason[:500], server_id,
+        "SELECT s.id, s.name, s.host, s.port, s.tls, s.tls_ca, s.username, s.password_env, s.weight, "
+        "s.per_second, s.per_minute, s.per_hour, s.per_day, s.timezone, s.max_connections, "
+        "s.cooldown_step, s.cooldown_until, s.cooldown_reason, s.trial_until, "
+        "d.cooldown_step, d.cooldown_until, d.cooldown_reason, d.trial_until "
+        "FROM campaign_servers c JOIN servers s ON s.id = c.server_id "
+        "LEFT JOIN sender_cooldowns d ON d.server_id = s.id AND d.sender = ? "
+        "WHERE c.campaign_id = ? AND s.state = 'active' ORDER BY s.id",
+        sender, campaign_id,
     )  # fmt: skip
+    found = []
+    for id_, name, host, port, tls, tls_ca, username, password_env, weight, *rest in rows:
+        second, minute, hour, day, timezone, max_connections, *troubles = rest
+        password = variable(password_env) if password_env else None
+        found.append(
+            Usable(
+                id_, name, ServerAddress(host, port, tls, tls_ca, username, password), weight,
+                Limits(second, minute, hour, day, timezone), max_connections,
+                sender, _trouble(*troubles[:4]), _trouble(*troubles[4:]),
+                password_env if password_env and not password else None,
+            )
+        )  # fmt: skip
+    return found
+
+
+def release_holds(db: Db, server_id: int | None = None, sender: str | None = None) -> int:
+    """Let campaigns go on that wait for a server or a sender, because something has changed there; how many.
+
+    `server_id`: those that may use this server. `sender`: those from this address, which were away and so lose their
+    place in the fair sharing. None of the two: all.
+    """
+    which: list[str] = ["status = ?"]
+    values: list[str | int] = [CampaignStatus.SENDING]
+    lost = ""
+    if sender is not None:
+        which.append("LOWER(envelope_sender) = LOWER(?)")
+        values.append(sender)
+        lost = ", queued = 0"
+    else:
+        which.append("held_until > 0")
+    if server_id is not None:
+        which.append("id IN (SELECT campaign_id FROM campaign_servers WHERE server_id = ?)")
+        values.append(server_id)
+    return db.run(f"UPDATE campaigns SET held_until = 0, held_by = NULL{lost} WHERE {' AND '.join(which)}", *values)
+
+
+def _trouble(step: int | None, until: int | None, reason: str | None, trial_until: int | None) -> Trouble:
+    return Trouble(step or 0, until or 0, reason or "", trial_until or 0)

@@ -2,6 +2,9 @@
 
 `deliveries` counts attempts by server, minute and campaign: what limits are counted again from after
 Redis lost them, and what pages plot. `held_until` of a campaign: none of its servers may send before.
+`queued`: something of it has been ready ever since its last lease (`app/campaigns/turns.py`).
+`sent_at_resume`, `failed_at_resume`: what it had sent and failed when a person last let it go on; errors are counted
+from there.
 """
 
 from __future__ import annotations
@@ -31,12 +34,16 @@ ALTER TABLE servers ADD COLUMN trial_until {big} NULL;
 
 ALTER TABLE campaigns ADD COLUMN held_until {big} NOT NULL DEFAULT 0;
 ALTER TABLE campaigns ADD COLUMN held_by VARCHAR(500) NULL;
+ALTER TABLE campaigns ADD COLUMN queued INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE campaigns ADD COLUMN sent_at_resume {big} NOT NULL DEFAULT 0;
+ALTER TABLE campaigns ADD COLUMN failed_at_resume {big} NOT NULL DEFAULT 0;
 
 ALTER TABLE subscribers ADD COLUMN bounces INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE subscribers ADD COLUMN status_reason VARCHAR(500) NULL;
 CREATE INDEX subscribers_status ON subscribers (status, id);
 
 ALTER TABLE lists ADD COLUMN unsubscribed_at {big} NULL;
+ALTER TABLE campaign_lists ADD COLUMN unsubscribed_seen {big} NOT NULL DEFAULT 0;
 
 CREATE TABLE sender_cooldowns (
     server_id {big} NOT NULL,
@@ -59,7 +66,8 @@ CREATE TABLE domain_limits (
     per_second INTEGER NULL,
     per_minute INTEGER NULL,
     per_hour INTEGER NULL,
-    per_day INTEGER NULL
+    per_day INTEGER NULL,
+    created_at {big} NOT NULL
 {clustered};
 
 CREATE TABLE suppressions (

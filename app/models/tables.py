@@ -72,6 +72,8 @@ class Subscriber(Table):
 
 
 class List(Table):
+    """`unsubscribed_at` grows whenever somebody leaves the list, and never stays or goes back."""
+
     id = AutoField()
     name = CharField(max_length=200, unique=True)
     created_at = BigIntegerField()
@@ -123,9 +125,9 @@ class Server(Table):
 
 
 class Campaign(Table):
-    """`served` and `served_from` are the fair sharing's finish and start tags (see batches.py).
+    """`served` and `served_from` are the fair sharing's finish and start tags, `queued` whether they hold (see turns.py).
 
-    `boost`: workers of its own that a person wants for it.
+    `boost`: workers of its own that a person wants for it. Errors count from `sent_at_resume`, `failed_at_resume` on.
     """
 
     id = AutoField()
@@ -148,17 +150,23 @@ class Campaign(Table):
     finished_at = BigIntegerField(null=True)
     held_until = BigIntegerField(default=0)
     held_by = CharField(max_length=500, null=True)
+    queued = IntegerField(default=0)
+    sent_at_resume = BigIntegerField(default=0)
+    failed_at_resume = BigIntegerField(default=0)
 
     class Meta:
         table_name = "campaigns"
 
 
 class CampaignList(Table):
+    """`unsubscribed_seen`: the list's `unsubscribed_at` before its members were read; is it another one, somebody left."""
+
     campaign_id = BigIntegerField()
     position = IntegerField()
     list_id = BigIntegerField()
     scanned = IntegerField(default=0)
     created = IntegerField(default=0)
+    unsubscribed_seen = BigIntegerField(default=0)
 
     class Meta:
         table_name = "campaign_lists"

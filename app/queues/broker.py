@@ -87,10 +87,10 @@ def make_broker(url: str) -> RedisBroker:
     return broker
 
 
-def redis_client(url: str) -> redis.Redis:
-    """A client that fails within seconds when Redis is frozen, and never retries by itself."""
+def redis_client(url: str, patience: float = 10) -> redis.Redis:
+    """A client that fails within `patience` seconds when Redis is frozen, and never retries by itself."""
     return redis.Redis(
         connection_pool=redis.ConnectionPool.from_url(
-            url, socket_timeout=10, socket_connect_timeout=5, health_check_interval=0
+            url, socket_timeout=patience, socket_connect_timeout=min(5, patience), health_check_interval=0
         )
     )

@@ -11,7 +11,7 @@ from app.models.states import CampaignStatus
 from app.scaling.demand import Seen
 from app.scaling.policy import Ceiling
 from app.scaling.supervisord import Process
-from app.scaling.table import BOOSTED, Queue, Table
+from app.scaling.table import BOOSTED, MONITOR, Queue, Table
 
 #: Left to everything else on the machine, in MB.
 RESERVE_MB = 256
@@ -19,8 +19,8 @@ RESERVE_MB = 256
 RESERVE_CONNECTIONS = 10
 #: A worker younger than this may not have opened all its database connections yet, in seconds.
 YOUNG_SECONDS = 30
-#: From this part of the limit on, the limit is what holds sending back.
-AT_LIMIT = 0.9
+#: In what holds a campaign when it is a limit that was used up, and not a server's trouble.
+LIMIT = " limit of "
 
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
@@ -87,9 +87,12 @@ def present_workers(processes: Iterable[Process], table: Table, seen: Seen) -> l
 
 
 def connections_of(queue: Queue) -> int:
-    """Database connections that one worker may open: each thread its own and its clerk's, and three for helpers."""
+    """Database connections that one worker may open: each thread its own and its clerk's, and those of helpers."""
     serves_campaigns = any(name == BOOSTED or name.startswith("campaign_") for name in queue.queues)
-    return 2 * queue.threads + 3 if serves_campaigns else queue.threads + 1
+    if serves_campaigns:
+        return 2 * queue.threads + 3
+    # Who keeps the runs of checks has one of his own.
+    return queue.threads + (2 if MONITOR in queue.queues else 1)
 
 
 def free_room(db: Db | None, present: Iterable[Present]) -> Room:
@@ -119,32 +122,35 @@ def available_mb() -> float | None:
     return min(found) if found else None
 
 
-def smtp_ceilings(db: Db, queue: Queue, rate: float | None, present: int) -> tuple[Ceiling, ...]:
-    """What the servers of the sending campaigns allow: their connections, and their limits once reached.
+def smtp_ceilings(db: Db, queue: Queue) -> tuple[Ceiling, ...]:
+    """What the servers of the sending campaigns allow at a time. One without a limit makes it no ceiling.
 
-    A server without a limit of a kind makes that kind no ceiling. One that only cools down still counts.
+    One that only cools down still counts.
     """
     rows = db.rows(
-        "SELECT DISTINCT s.id, s.max_connections, s.per_second, s.per_minute, s.per_hour FROM campaigns c "
-        "JOIN campaign_servers cs ON cs.campaign_id = c.id JOIN servers s ON s.id = cs.server_id "
-        "WHERE c.status = ? AND s.state = 'active'",
+        "SELECT DISTINCT s.id, s.max_connections FROM campaigns c JOIN campaign_servers cs ON cs.campaign_id = c.id "
+        "JOIN servers s ON s.id = cs.server_id WHERE c.status = ? AND s.state = 'active'",
         CampaignStatus.SENDING,
-    )  # fmt: skip
-    if not rows:
+    )
+    if not rows or any(row[1] is None for row in rows):
         return ()
-    found = []
-    if all(row[1] is not None for row in rows):
-        found.append(Ceiling("SMTP connections", max(1, sum(int(row[1]) for row in rows) // queue.threads), hard=False))
-    speeds = [_per_second(*row[2:]) for row in rows]
-    limit = sum(speed for speed in speeds if speed is not None)
-    if rate is not None and None not in speeds and rate >= AT_LIMIT * limit:
-        found.append(Ceiling(f"SMTP limit of {limit:.3g}/s", max(1, present), hard=False))
-    return tuple(found)
+    return (Ceiling("SMTP connections", max(1, sum(int(row[1]) for row in rows) // queue.threads), hard=False),)
 
 
-def _per_second(second: int | None, minute: int | None, hour: int | None) -> float | None:
-    limits = [int(limit) / span for limit, span in ((second, 1), (minute, 60), (hour, 3600)) if limit is not None]
-    return min(limits) if limits else None
+def limit_ceilings(seen: Seen, busy: int, present: int) -> tuple[Ceiling, ...]:
+    """What is useful while limits hold up every campaign that has something to send: those at work, and one more.
+
+    Then more workers send nothing more. As soon as one campaign is not held any more, nothing of this binds.
+    """
+    if seen.recipients is None or seen.boosts is None:
+        return ()
+    shared = [one for one in seen.recipients.values() if one.campaign_id not in seen.boosts]
+    waiting = [one for one in shared if one.due or one.leased]
+    if not waiting or not all(one.held_by and LIMIT in one.held_by for one in waiting):
+        return ()
+    names = sorted({str(one.held_by) for one in waiting})
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return (Ceiling(f"SMTP limit ({names[0]}{more})", max(1, min(present, busy + 1)), hard=False),)
 
 
 def _machine_mb() -> float | None:

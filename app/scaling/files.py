@@ -70,7 +70,7 @@ def render_home(settings: Settings, root: Path = ROOT, living: Mapping[str, int]
 
 def table_of(settings: Settings, root: Path = ROOT) -> Table:
     """The table of queues and services that is in force."""
-    return load_table(settings.table_of(root))
+    return load_table(settings.table_of(root), settings.worker_concurrency)
 
 
 def make_renderer(settings: Settings, root: Path = ROOT) -> Renderer:

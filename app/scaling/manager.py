@@ -20,7 +20,7 @@ from app.db.connection import DatabaseTrouble
 from app.errors import MailcrewError, Unavailable, UsageError
 from app.events import emit, warn
 from app.queues.broker import redis_client
-from app.scaling.ceilings import Room, free_room, present_workers, smtp_ceilings
+from app.scaling.ceilings import Room, free_room, limit_ceilings, present_workers, smtp_ceilings
 from app.scaling.demand import Seen, look
 from app.scaling.files import Busy, configuration_lock, make_renderer, marked_stopped, table_of
 from app.scaling.groups import connected
@@ -185,7 +185,7 @@ class Manager:
             floor=floor + elsewhere, max=max(most, floor + elsewhere),
             tasks_per_worker=(None if queue.own_limits else self._options.jobs_per_worker) or queue.tasks_per_worker,
             target_seconds=queue.target_seconds,
-            ceilings=room.ceilings(queue, present) + self._smtp(queue, demand, present),
+            ceilings=room.ceilings(queue, present) + self._smtp(queue, seen, demand, present),
             window_seconds=6 * self._options.interval, settle_seconds=4.5 * self._options.interval,
             idle_step_seconds=self._options.interval / 2,
         )  # fmt: skip
@@ -252,11 +252,11 @@ class Manager:
             self._db.close()
             return free_room(None, present)
 
-    def _smtp(self, queue: Queue, demand: Demand, present: int) -> tuple[Ceiling, ...]:
+    def _smtp(self, queue: Queue, seen: Seen, demand: Demand, present: int) -> tuple[Ceiling, ...]:
         if BOOSTED not in queue.queues:
             return ()
         try:
-            return smtp_ceilings(self._db, queue, demand.rate, present)
+            return limit_ceilings(seen, demand.busy, present) + smtp_ceilings(self._db, queue)
         except DatabaseTrouble:
             self._db.close()
             return ()

@@ -23,6 +23,8 @@ SLOT_NAME = re.compile(r"(?P<queue>.+)-burst-\d+|(?P<campaign>campaign_\d+)(-\d+
 # The queue whose workers a boost's are like, but for what they serve and their memory in MB.
 BOOSTED = "send"
 BOOST_MEMORY = 256
+# The queue of checks.
+MONITOR = "monitor"
 MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -74,6 +76,11 @@ class Table:
     def queue(self, name: str) -> Queue | None:
         return next((q for q in self.queues if q.name == name), None)
 
+    def with_threads(self, served: str, threads: int) -> Table:
+        """The same with other threads in the workers that serve a queue."""
+        queues = tuple(replace(q, threads=threads) if served in q.queues else q for q in self.queues)
+        return replace(self, queues=queues)
+
     def queue_of_slot(self, slot: str) -> Queue | None:
         """What the worker of a slot is: one of its queue, or for a boost one that serves its campaign only."""
         owner = owner_of_slot(slot)
@@ -89,12 +96,16 @@ def owner_of_slot(group: str) -> str | None:
     return (slot["queue"] or slot["campaign"]) if slot else None
 
 
-def load_table(path: Path) -> Table:
-    """The table in a file; raises UsageError that names file, entry, field, value and what is allowed."""
+def load_table(path: Path, monitor_threads: int | None = None) -> Table:
+    """The table in a file; raises UsageError that names file, entry, field, value and what is allowed.
+
+    `monitor_threads` (WORKER_CONCURRENCY), when not None, stands in for the threads of workers that serve `monitor`.
+    """
     try:
-        return parse_table(path.read_text(encoding="utf-8"), str(path))
+        table = parse_table(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
+    return table if monitor_threads is None else table.with_threads(MONITOR, monitor_threads)
 
 
 def parse_table(text: str, file: str = "queues.toml") -> Table:

@@ -7,12 +7,13 @@ import time
 from flask import Flask, Response, g, request
 
 from app.events import emit
+from app.web.access import Caller
 
 LONGEST_PATH = 200
 
 
 def install(app: Flask) -> None:
-    """Log every request of the application, and forbid caches and guesses about what was answered."""
+    """Log every request of the application, except what open pages ask for by themselves all the time."""
     app.before_request(_begin)
     app.after_request(_end)
 
@@ -22,10 +23,14 @@ def _begin() -> None:
 
 
 def _end(response: Response) -> Response:
-    response.headers.setdefault("Cache-Control", "no-store")
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    if g.get("quiet") and response.status_code < 400:
+        return response
+    known = g.get("caller")
+    caller = known if isinstance(known, Caller) else None
     emit(
         "request", method=request.method, path=request.path[:LONGEST_PATH], status=response.status_code,
-        ms=round((time.monotonic() - g.began) * 1000, 1), token=g.get("token_name"), remote=request.remote_addr,
+        ms=round((time.monotonic() - g.began) * 1000, 1),
+        token=caller.name if caller and not caller.session else None,
+        session=caller.session.id[:8] if caller and caller.session else None, remote=request.remote_addr,
     )  # fmt: skip
     return response

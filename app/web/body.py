@@ -11,9 +11,12 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from app.web.errors import Problem
 
 
-def json_object(*known: str) -> dict[str, Any]:
-    """The request's JSON object, which may hold these fields only; raises Problem."""
-    if not request.is_json:
+def json_object(*known: str, of_any_type: bool = False) -> dict[str, Any]:
+    """The request's JSON object, which may hold these fields only; raises Problem.
+
+    `of_any_type`: whatever its Content-Type says, for `curl -d` says a form's. Not where a browser's session counts.
+    """
+    if not request.is_json and not of_any_type:
         raise Problem(415, "unsupported_media_type", "send a JSON object with Content-Type: application/json")
     raw, most = request.get_data(), request.max_content_length or 0
     if request.content_length is None and len(raw) >= most:
@@ -22,6 +25,8 @@ def json_object(*known: str) -> dict[str, Any]:
     try:
         # RecursionError: 64 KiB of brackets are nested too deep for the parser.
         body = json.loads(raw)
+        # An escaped half of a character (\ud800) is JSON, but can be neither stored nor mailed.
+        json.dumps(body, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise Problem(400, "bad_request", f"the body is no JSON ({error})") from None
     if not isinstance(body, dict):

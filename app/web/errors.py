@@ -1,4 +1,7 @@
-"""Every error as {"error": {"code", "message", "field"}}, whatever raised it; no traceback leaves."""
+"""Every error as {"error": {"code", "message", "field"}}, whatever raised it; no traceback leaves.
+
+Browsers get the same as a page, and who has not logged in is led to the login.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,13 @@ import logging
 import secrets
 import traceback
 from collections.abc import Mapping
+from urllib.parse import quote
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, jsonify, make_response, redirect, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from app.db.connection import DatabaseTrouble
-from app.errors import MailcrewError, NotFound, Refused, TemplateProblem, Unavailable, UsageError
+from app.errors import BadField, MailcrewError, NotFound, Refused, TemplateProblem, Unavailable, UsageError
 from app.events import emit, warn
 from app.queues.broker import RedisTrouble
 
@@ -64,10 +68,31 @@ def install(app: Flask) -> None:
     app.register_error_handler(Exception, _unforeseen)
 
 
+def wants_page() -> bool:
+    """Whether a browser asks for a page, and no program for a document."""
+    return not request.path.startswith("/api/") and "text/html" in request.headers.get("Accept", "")
+
+
 def _answer(problem: Problem) -> Response:
+    if wants_page():
+        return _page(problem)
     body = {"error": {"code": problem.code, "message": str(problem), "field": problem.field}}
     response = jsonify(body)
     response.status_code = problem.status
+    response.headers.update(problem.headers)
+    return response
+
+
+def _page(problem: Problem) -> Response:
+    if problem.status == 401 and "HX-Request" in request.headers:
+        # The page around the part that was asked for is as old as the session.
+        return Response(status=401, headers={"HX-Refresh": "true"})
+    if problem.status == 401:
+        there = quote(request.full_path.rstrip("?")) if request.method == "GET" else ""
+        found = redirect(f"/login?next={there}" if there else "/login", 303)
+        assert isinstance(found, Response)
+        return found
+    response = make_response(render_template("error.html", problem=problem), problem.status)
     response.headers.update(problem.headers)
     return response
 
@@ -86,13 +111,15 @@ def _http(error: HTTPException) -> Response:
         allowed = error.get_response().headers.get("Allow", "")
         message, headers = f"{request.method} is not possible here; allowed: {allowed}", {"Allow": allowed}
     if status == 413:
-        message = "the request is too large: 64 KiB at most"
+        message = f"the request is too large: {(request.max_content_length or 0) // 1024:,} KiB at most"
     return _answer(Problem(status, CODES.get(status, error.name.lower().replace(" ", "_")), message, headers=headers))
 
 
 def _domain(error: MailcrewError) -> Response:
     status, code = next(((s, c) for kind, s, c in DOMAIN if isinstance(error, kind)), (400, "failed"))
     field = error.part if isinstance(error, TemplateProblem) else None
+    if isinstance(error, BadField):
+        field = error.field
     return _answer(Problem(status, code, str(error), field))
 
 

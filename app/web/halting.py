@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from flask import Blueprint
 
@@ -10,6 +10,7 @@ from app.campaigns.cancelling import skip_rest
 from app.campaigns.halting import Moved, cancel_campaign, in_hand, pause_campaign, resume_campaign, wait_until_quiet
 from app.web.access import needs
 from app.web.campaigns import LARGEST_ID
+from app.web.openapi import describes
 from app.web.resources import resources
 
 routes = Blueprint("halting", __name__, url_prefix=f"/api/campaigns/<int(max={LARGEST_ID}):campaign_id>")
@@ -21,8 +22,18 @@ SKIP_SECONDS = 0.5
 Answer = tuple[dict[str, Any], int]
 
 
+class Halted(TypedDict):
+    """`changed`: whether this call did it. `in_hand`: recipients that workers still have, for pause and cancel."""
+
+    id: int
+    status: str
+    changed: bool
+    in_hand: NotRequired[int]
+
+
 @routes.post("/pause")
 @needs("send")
+@describes("Pause a campaign; 202 while workers still have mails of it in hand", Halted, also={202: Halted})
 def pause(campaign_id: int) -> Answer:
     db = resources().db
     moved = pause_campaign(db, campaign_id)
@@ -32,6 +43,7 @@ def pause(campaign_id: int) -> Answer:
 
 @routes.post("/resume")
 @needs("send")
+@describes("Go on with a paused campaign", Halted)
 def resume(campaign_id: int) -> Answer:
     db = resources().db
     moved = resume_campaign(db, campaign_id, db.now_ms())
@@ -40,6 +52,7 @@ def resume(campaign_id: int) -> Answer:
 
 @routes.post("/cancel")
 @needs("send")
+@describes("End a campaign for good; who has not got it never will", Halted, also={202: Halted})
 def cancel(campaign_id: int) -> Answer:
     db = resources().db
     moved = cancel_campaign(db, campaign_id, db.now_ms())

@@ -9,9 +9,10 @@ import sys
 import time
 from collections.abc import Sequence
 
-from app.config import make_home, settings
+from app.config import given, make_home, settings
 from app.errors import MailcrewError
 from app.events import emit, start_logging, warn
+from app.secrets import make_secrets, secret_file
 from app.web.server import serve
 from app.workers.parent import end_with_parent
 
@@ -30,20 +31,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         found = settings()
         make_home(found)
+        make_secrets(found)
     except MailcrewError as error:
         warn("web cannot start", reason=str(error))
         return error.exit_code
     host, port = found.http_bind
     if not _is_loopback(host):
         warn(
-            "HTTP_BIND is reachable from other machines; tokens travel in clear, so put a server with TLS before it",
+            "HTTP_BIND is reachable from other machines; passwords and tokens travel in clear, "
+            "so put a server with TLS before it",
             host=host, port=port,
         )  # fmt: skip
     # The arbiter's, which asks its worker to finish. The thread stays with it when it forks.
     end_with_parent(found)
     # SIGTERM keeps its default action while we wait; it ends the wait at once.
     listener = listen(host, port)
-    emit("listening", host=host, port=port)
+    set_by_hand = given(found, "ADMIN_PASSWORD") is not None
+    emit(
+        "listening", host=host, port=port,
+        password="in ADMIN_PASSWORD" if set_by_hand else f"in {secret_file(found, 'ADMIN_PASSWORD')}",
+    )  # fmt: skip
     serve(found, listener)
     return 0
 

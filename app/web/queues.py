@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import redis
 from flask import Blueprint, Response, jsonify
 
-from app.errors import Unavailable, UsageError
 from app.queues.broker import NAMESPACE
 from app.queues.workers import live_workers
-from app.scaling.table import load_table
+from app.web.openapi import describes
 from app.web.resources import resources
+from app.web.sights import table
 
 routes = Blueprint("queues", __name__, url_prefix="/api/queues")
 
 
+class QueueDocument(TypedDict):
+    """Messages of one queue, and the workers that serve it."""
+
+    name: str
+    waiting: int
+    in_hand: int
+    delayed: int
+    dead: int
+    workers: int
+
+
 @routes.get("")
+@describes("What waits, is in hand or dead in every queue", list[QueueDocument])
 def every() -> Response:
-    here = resources()
-    try:
-        table = load_table(here.settings.table_of(here.root))
-    except UsageError as error:
-        raise Unavailable(str(error)) from error  # a mistake in the file is none of the caller's
-    names = list(dict.fromkeys(name for queue in table.queues for name in queue.queues))
-    return jsonify(count(here.redis, names))
+    names = list(dict.fromkeys(name for queue in table().queues for name in queue.queues))
+    return jsonify(count(resources().redis, names))
 
 
 def count(client: redis.Redis, names: list[str]) -> list[dict[str, Any]]:

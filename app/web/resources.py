@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import redis
 from flask import current_app
@@ -11,12 +12,16 @@ from app.config import Settings
 from app.db import Db
 from app.models.tables import bind
 from app.web.probes import Probe
+from app.web.sessions import Sessions
+from app.web.shared import Shared
 
 EXTENSION = "mailcrew"
 #: A person is waiting and there are few threads, so Redis gets less time than a worker gives it.
 REDIS_SECONDS = 2.0
 #: Likewise the database: all threads may be waiting for a frozen one when health is asked for.
 DATABASE_SECONDS = 3
+#: How old what viewers share may be.
+SHARED_SECONDS = 1.0
 
 
 class Resources:
@@ -33,7 +38,18 @@ class Resources:
                 settings.redis_url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
             )
         )
+        self.sessions = Sessions(settings, db)
+        self._shared: dict[str, Shared[Any]] = {}
         self.probes = {"database": Probe(self._ask_database), "redis": Probe(self.redis.ping)}
+
+    def shared(self, name: str, seconds: float = SHARED_SECONDS) -> Shared[Any]:
+        """What viewers share under this name."""
+        return self._shared.setdefault(name, Shared(seconds))
+
+    def forget_shared(self) -> None:
+        """Somebody has changed something, and is to see it at once."""
+        for one in list(self._shared.values()):
+            one.forget()
 
     def _ask_database(self) -> None:
         try:

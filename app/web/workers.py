@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from flask import Blueprint, Response, jsonify, request
 
@@ -10,6 +10,7 @@ from app.events import emit
 from app.queues.workers import WorkerStatus, live_workers
 from app.web.body import json_object
 from app.web.errors import Problem
+from app.web.openapi import describes
 from app.web.resources import resources
 from app.web.stopping import stop_workers
 
@@ -18,12 +19,45 @@ routes = Blueprint("workers", __name__, url_prefix="/api/workers")
 LONGEST_QUEUE = 200
 
 
+class WorkerDocument(TypedDict):
+    """One worker by its heartbeat. `uptime` in seconds, `rate_per_second` in tasks (for `send`: mails)."""
+
+    pid: int
+    host: str
+    program: str
+    queues: list[str]
+    campaign_id: int | None
+    is_processing: bool
+    processed_count: int
+    uptime: float
+    rate_per_second: float
+    rss_mb: float
+
+
+class Stop(TypedDict):
+    """Whom: one worker, those of a queue, or with neither all of them."""
+
+    pid: NotRequired[Annotated[int, {"minimum": 1}]]
+    queue: NotRequired[Annotated[str, {"minLength": 1, "maxLength": LONGEST_QUEUE}]]
+
+
+class Stopping(TypedDict):
+    """The pids of those that were told."""
+
+    stopping: list[int]
+
+
 @routes.get("")
+@describes("Who works, and on what", list[WorkerDocument])
 def every() -> Response:
     return jsonify([describe(status) for status in live_workers(resources().redis)])
 
 
 @routes.get("/<int:pid>/status")
+@describes(
+    "One worker", WorkerDocument,
+    query={"host": {"type": "string", "description": "where it runs, when several hosts have this pid"}},
+)  # fmt: skip
 def status(pid: int) -> dict[str, Any]:
     host = request.args.get("host")
     found = [s for s in live_workers(resources().redis) if s.pid == pid and host in (None, s.host)]
@@ -37,6 +71,7 @@ def status(pid: int) -> dict[str, Any]:
 
 
 @routes.post("/stop")
+@describes("Have workers finish their task and be replaced", Stopping, takes=Stop)
 def stop() -> dict[str, Any]:
     body = json_object("pid", "queue")
     pid, queue = body.get("pid"), body.get("queue")

@@ -51,6 +51,7 @@ class WorkerLoop:
         self.threads = threads
         self._poll = poll
         self._stop = stop
+        self._bell = threading.Event()
         self._lock = threading.Condition()
         self._inbox: list[tuple[str, MessageProxy]] = []
         self._free = 0
@@ -67,10 +68,16 @@ class WorkerLoop:
         self.busy = 0
         self._threads = [threading.Thread(target=self._work, name=f"worker-{i}", daemon=True) for i in range(threads)]
 
+    def wake(self) -> None:
+        """Have the queues looked at now, not only after the pause between two looks. For any thread."""
+        self._bell.set()
+
     def run(self) -> None:
         """Work until the stop flag is set, then finish what is in hand and return."""
         for thread in self._threads:
             thread.start()
+        # Two things end a rest, and one can wait for one only.
+        threading.Thread(target=self._ring_at_stop, name="stop-bell", daemon=True).start()
         pause, in_doubt = 0.0, False
         while not self._stop.is_set():
             try:
@@ -89,13 +96,18 @@ class WorkerLoop:
                 self._stop.wait(RECONNECT_SECONDS)
         self._finish()
 
+    def _ring_at_stop(self) -> None:
+        self._stop.wait()
+        self._bell.set()
+
     def _rest(self, seconds: float) -> None:
-        """Wait, but not so long that this worker would seem dead."""
+        """Wait, but not so long that this worker would seem dead, and not past a wake."""
         end = time.monotonic() + seconds
-        while not self._stop.wait(min(BEAT_SECONDS, max(0.0, end - time.monotonic()))):
+        while not self._bell.wait(min(BEAT_SECONDS, max(0.0, end - time.monotonic()))):
             if time.monotonic() >= end:
                 return
             self._beat()
+        self._bell.clear()
 
     def _fetch_round(self) -> int:
         got = self._enqueue_due()

@@ -31,6 +31,12 @@ from app.workers.starts import Starts
 from app.workers.stopping import UNNAMED, in_hand, stop_requested
 from app.workers.trouble import troubles
 
+#: Who has the actors of the shipped queues.
+MODULES = "actors.campaigns,actors.lists,actors.notices,actors.periodic,actors.schedules"
+THREADS = 4
+#: The queue whose threads WORKER_CONCURRENCY sets, where the command line does not.
+MONITOR = "monitor"
+
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -40,12 +46,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--queues", required=True, help="queues, comma-separated; strictly in this order")
     parser.add_argument("--name", required=True, help="name of the supervised program, for example send_00")
-    parser.add_argument("--threads", type=int, default=4, help="tasks at a time (default 4)")
+    parser.add_argument(
+        "--threads", type=int, help=f"tasks at a time (default: {MONITOR} WORKER_CONCURRENCY, others {THREADS})"
+    )
     parser.add_argument("--memory", type=int, default=0, help="memory limit in MB; 0: none")
     parser.add_argument("--tries", type=int, default=3, help="attempts of a task in all (default 3)")
     parser.add_argument("--timeout", type=int, default=600, help="seconds a task may take (default 600)")
     parser.add_argument("--sleep", type=float, default=1.0, help="seconds between looks at an empty queue")
-    parser.add_argument("--modules", default="actors.campaigns,actors.periodic", help="modules with the actors")
+    parser.add_argument("--modules", default=MODULES, help="modules with the actors")
     return parser
 
 
@@ -55,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.queues.replace(",", " ").strip():
         parser.error("--queues is empty: name at least one queue")
     for name in ("threads", "tries", "timeout"):
-        if getattr(args, name) < 1:
+        if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"--{name} {getattr(args, name)} is not allowed: 1 or more")
     if not 0 < args.sleep <= 60:
         parser.error(f"--sleep {args.sleep} is not allowed: more than 0, up to 60 seconds")
@@ -82,23 +90,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(args: argparse.Namespace, found: Settings, starts: Starts | None) -> int:
     """Run the worker to its end."""
     queues = [name.strip() for name in args.queues.split(",") if name.strip()]
+    threads = args.threads or (found.worker_concurrency if MONITOR in queues else None) or THREADS
     loops: list[WorkerLoop] = []
     register_signals(
-        lambda: sum(loop.busy for loop in loops), program=args.name, queues=queues, threads=args.threads
+        lambda: sum(loop.busy for loop in loops), program=args.name, queues=queues, threads=threads
     )  # fmt: skip
     start_orphan_guard(parent_at_start(found))
     if starts:
         starts.wait(starts.begin(time.time()), stop_requested)
     broker = _load(args.modules)
     limits = set_limits(broker, tries=args.tries, timeout=args.timeout)
-    loop = WorkerLoop(broker, queues, threads=args.threads, poll=args.sleep, stop=stop_requested)
+    loop = WorkerLoop(broker, queues, threads=threads, poll=args.sleep, stop=stop_requested)
     loops.append(loop)
     last_words = starts.say if starts else lambda _: None
     start_exit_timer(loop, max(found.stop_grace_seconds, args.timeout + 10), last_words)
     start_blocked_guard(loop, limits)
     start_memory_guard(args.memory)
     heartbeat = Heartbeat(
-        redis_client(found.redis_url), program=args.name, queues=queues, threads=args.threads,
+        redis_client(found.redis_url), program=args.name, queues=queues, threads=threads,
         busy=lambda: loop.busy, processed=lambda: loop.processed, campaign=lambda: in_hand.campaign(),
         task=loop.tasks.oldest, trouble=troubles.text,
     )  # fmt: skip

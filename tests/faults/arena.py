@@ -194,6 +194,7 @@ class Arena:
         batch = max(10, min(100, self.form.recipients // 40))
         return {
             **environ, **names, "LEASE_SECONDS": "5", "SEND_BATCH_SIZE": str(batch), "FAULTS": json.dumps(orders),
+            "RETRY_MINUTES": "1,1,2,2",
             "EXPAND_BATCH_SIZE": str(max(100, self.form.recipients // 20)), **self.row.environ,
         }  # fmt: skip
 

@@ -24,7 +24,7 @@ import app.campaigns.recording as recording
 import app.campaigns.retry as retry
 import app.campaigns.station as station
 import app.campaigns.sweep as sweep
-import app.mail.servers as servers
+import app.mail.cooldown as cooldown
 import app.mail.transport as transport
 from app.campaigns.journal import MailState, Slot
 from app.db import Db
@@ -71,14 +71,15 @@ def end_here(gap: str) -> None:
 
 def shorten() -> None:
     """Waits that are minutes in life become seconds, so that a row ends."""
-    put(servers, "COOLDOWN_MS", 500)
-    put(retry, "BACKOFF", (1, 1, 2, 2, 2, 2, 2, 2))
+    put(cooldown, "TIMING", cooldown.Timing(first_ms=500, longest_ms=1_000, trial_ms=2_000))
+    # Of RETRY_MINUTES, which the arena sets.
+    put(retry, "MINUTE", 1.0)
     put(expansion, "LEASE_MS", 5_000)
     put(sweep, "EXPANSION_LEASE_MS", 5_000)
     put(expansion, "RETRY_MS", 1_000)
     if "quick_retries" in ORDERS:
         # So quick that a batch is leased again before its outcomes are written for the second time.
-        put(retry, "BACKOFF", (0.05,) * 8)
+        put(retry, "MINUTE", 0.025)
         put(recording, "DATABASE_RETRY_SECONDS", 0.2)
     if "timeouts" in ORDERS:
         seconds = float(ORDERS["timeouts"])

@@ -9,6 +9,7 @@ import pytest
 
 from app.db import Db
 from app.models.tables import Server
+from app.queues.recipients import Recipients
 from app.scaling import ceilings
 from app.scaling.ceilings import (
     RESERVE_CONNECTIONS,
@@ -19,8 +20,10 @@ from app.scaling.ceilings import (
     connections_of,
     free_connections,
     free_room,
+    limit_ceilings,
     smtp_ceilings,
 )
+from app.scaling.demand import Seen
 from app.scaling.policy import Ceiling, Demand, Limits, Past, plan
 from app.scaling.table import Queue, parse_table
 from tests.sending import NOW, add_list, add_people, draft, start
@@ -110,18 +113,60 @@ def add(name: str, **limits: int) -> None:
     Server.create(name=name, host="127.0.0.1", port=25, tls="none", created_at=1, **limits)
 
 
-def test_smtp_limits_bind_only_where_every_server_has_one(db: Db) -> None:
-    add("one", max_connections=10, per_second=20)
-    add("two", max_connections=7, per_minute=600)
+def test_smtp_connections_bind_only_where_every_server_has_a_number(db: Db) -> None:
+    add("one", max_connections=10)
+    add("two", max_connections=7)
     add_list(db, "all", add_people(db, 3))
-    assert smtp_ceilings(db, SEND, 100.0, 3) == ()
-    campaign = draft(db, ["all"])
-    start(db, campaign)
+    assert smtp_ceilings(db, SEND) == ()
+    start(db, draft(db, ["all"]))
 
-    assert smtp_ceilings(db, SEND, None, 3) == (Ceiling("SMTP connections", 4, hard=False),)
-    assert smtp_ceilings(db, SEND, 20.0, 3) == (Ceiling("SMTP connections", 4, hard=False),)
-    assert smtp_ceilings(db, SEND, 29.0, 3)[1] == Ceiling("SMTP limit of 30/s", 3, hard=False)
-    db.run("UPDATE servers SET max_connections = NULL, per_minute = NULL WHERE name = 'two'")
-    assert smtp_ceilings(db, SEND, 29.0, 3) == ()
+    assert smtp_ceilings(db, SEND) == (Ceiling("SMTP connections", 4, hard=False),)
+    db.run("UPDATE servers SET max_connections = NULL WHERE name = 'two'")
+    assert smtp_ceilings(db, SEND) == ()
+    db.run("UPDATE servers SET state = 'paused' WHERE name = 'two'")
+    assert smtp_ceilings(db, SEND) == (Ceiling("SMTP connections", 2, hard=False),)
     db.run("UPDATE campaigns SET status = 'sent', finished_at = ?", NOW)
-    assert smtp_ceilings(db, SEND, 29.0, 3) == ()
+    assert smtp_ceilings(db, SEND) == ()
+
+
+def waiting(id_: int, held_by: str | None, due: int = 5000, leased: int = 100) -> Recipients:
+    return Recipients(id_, f"c{id_}", due, 0, leased, 0, 1.0, 10.0, held_by=held_by)
+
+
+def seen(*campaigns: Recipients, boosted: int | None = None) -> Seen:
+    boosts = {} if boosted is None else {boosted: 2}
+    return Seen({}, [], {one.campaign_id: one for one in campaigns}, boosts, ())
+
+
+HOUR, SECOND = "hour limit of server ses-1", "second limit of server ses-2"
+
+
+def test_a_limit_binds_while_it_holds_up_every_campaign_that_has_something_to_send() -> None:
+    free, idle = waiting(3, None), waiting(4, None, due=0, leased=0)
+
+    assert limit_ceilings(seen(waiting(1, HOUR)), 2, 6) == (Ceiling(f"SMTP limit ({HOUR})", 3, hard=False),)
+    assert limit_ceilings(seen(waiting(1, HOUR), waiting(2, SECOND), idle), 9, 6) == (
+        Ceiling(f"SMTP limit ({HOUR} and 1 more)", 6, hard=False),
+    )
+    assert limit_ceilings(seen(waiting(1, HOUR), free), 2, 6) == ()
+    assert limit_ceilings(seen(waiting(1, HOUR), free, boosted=3), 2, 6)[0].workers == 3, "it has its own workers"
+    assert limit_ceilings(seen(waiting(1, "server ses-1: 421 busy")), 2, 6) == (), "trouble passes"
+    assert limit_ceilings(seen(idle), 0, 6) == ()
+    assert limit_ceilings(Seen({}, [], None, {}, ()), 0, 6) == ()
+
+
+def test_no_worker_comes_against_a_limit_and_those_without_work_go() -> None:
+    at_limit = limit_ceilings(seen(waiting(1, SECOND, due=100_000)), 2, 8)
+    limits = Limits(floor=2, max=20, tasks_per_worker=2000, ceilings=at_limit)
+    past, counts = Past(8), []
+    for now in range(0, 900, 10):
+        decision = plan(Demand(100_000, 100, 60.0, 50.0, 2), limits, past, float(now))
+        counts.append(decision.target)
+        past = decision.past
+        if decision.target > 3:
+            assert decision.bound_by == f"SMTP limit ({SECOND})"
+    assert max(counts) == 8
+    assert counts == sorted(counts, reverse=True)
+    assert counts[-1] == 3
+    # The limit is gone: all of them at once.
+    assert plan(Demand(100_000, 100, 60.0, 50.0, 2), replace(limits, ceilings=()), past, 910.0).target == 20

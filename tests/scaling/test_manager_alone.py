@@ -103,6 +103,32 @@ def test_the_command_line_is_for_queues_that_may_grow_and_have_no_limits_of_thei
     assert {limits["target_seconds"] for limits in tasks.values()} == {600}
 
 
+def test_a_limit_of_an_smtp_server_is_named_and_no_worker_comes_against_it(crowd: Crowd) -> None:
+    bind(crowd.db)
+    Server.create(name="ses-1", host="127.0.0.1", port=25, tls="none", created_at=1, per_second=10)
+    add_list(crowd.db, "all", add_people(crowd.db, 1))
+    campaign = draft(crowd.db, ["all"])
+    start(crowd.db, campaign)
+    try:
+        crowd.db.run(
+            "INSERT INTO batches (campaign_id, number, state, ready_at, pending) VALUES (?, 1, 'ready', 0, 50000)",
+            campaign,
+        )
+        assert decided(crowd, "send", "--once", "--dry-run")["target"] == 3
+        now = crowd.db.now_ms()
+        held = "UPDATE campaigns SET held_until = ?, held_by = 'second limit of server ses-1'"
+        crowd.db.run(held, now + 500)
+        limited = decided(crowd, "send", "--once", "--dry-run")
+        assert (limited["target"], limited["bound_by"]) == (1, "SMTP limit (second limit of server ses-1)")
+        assert "SMTP limit (second limit of server ses-1) 1 binds" in limited["reason"]
+        # Held for long, it asks for nobody.
+        crowd.db.run(held, now + 3_600_000)
+        assert decided(crowd, "send", "--once", "--dry-run")["demand"]["backlog"] == 0
+    finally:
+        for table in ("campaigns", "batches", "servers", "lists", "memberships", "subscribers", "expansions"):
+            crowd.db.run(f"DELETE FROM {table}")
+
+
 def test_a_manager_killed_between_writing_and_updating_is_made_up_for(crowd: Crowd) -> None:
     before = crowd.pids("work")
     crowd.put("work", *range(20))

@@ -1,0 +1,64 @@
+"""Whether those of a batch may still be mailed, asked when the batch is loaded: right before it is sent.
+
+Three things can have happened since the expansion, and each has its reason in words:
+
+- the subscriber is blocked, bounced or deleted: read with the mail itself;
+- they left every list of the campaign. As long as nobody has left any of them since its members were read
+  (`lists.unsubscribed_at` against `campaign_lists.unsubscribed_seen`), no membership is looked at;
+- a rule for their domain has not reached them yet (`RuleKind.OPENING`). Usually there is no such rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.clock import in_utc
+from app.db import Db
+from app.db.connection import Row
+from app.mail.suppression import opening_rules_for
+from app.models.states import MembershipStatus, RuleKind, SubscriberStatus
+
+#: The first columns of a query over `subscribers s`; they bind the campaign's id. What does not depend on the row is
+#: computed once a query: on how many lists somebody left, how many rules are on their way.
+COLUMNS = (
+    "s.id, s.status, s.status_reason, "
+    "(SELECT COUNT(*) FROM campaign_lists c JOIN lists l ON l.id = c.list_id "
+    "WHERE c.campaign_id = ? AND COALESCE(l.unsubscribed_at, 0) <> c.unsubscribed_seen), "
+    f"(SELECT COUNT(*) FROM suppressions WHERE kind = '{RuleKind.OPENING}')"
+)
+
+
+def reasons_to_skip(db: Db, campaign_id: int, rows: Sequence[Row]) -> dict[int, str]:
+    """Who of these is not to be mailed any more, and why, by id. `rows` begin with COLUMNS.
+
+    At most two queries, usually none.
+    """
+    reasons = {int(row[0]): str(row[2] or row[1]) for row in rows if row[1] != SubscriberStatus.ACTIVE}
+    if not rows or not (rows[0][3] or rows[0][4]):
+        return reasons
+    ids = [int(row[0]) for row in rows if row[0] not in reasons]
+    if ids and rows[0][3]:
+        reasons |= _departures(db, campaign_id, ids)
+    if ids and rows[0][4]:
+        reasons |= opening_rules_for(db, ids)
+    return reasons
+
+
+def _departures(db: Db, campaign_id: int, ids: Sequence[int]) -> dict[int, str]:
+    """Those who are on none of the campaign's lists any more."""
+    rows = db.rows(
+        "SELECT m.subscriber_id, m.status, m.updated_at FROM campaign_lists c "
+        "JOIN memberships m ON m.list_id = c.list_id "
+        f"WHERE c.campaign_id = ? AND m.subscriber_id IN ({', '.join('?' * len(ids))}) ORDER BY m.updated_at",
+        campaign_id, *ids,
+    )  # fmt: skip
+    still = {int(row[0]) for row in rows if row[1] == MembershipStatus.ACTIVE}
+    words = {MembershipStatus.UNSUBSCRIBED: "unsubscribed on", MembershipStatus.REMOVED: "taken off the list on"}
+    # An unsubscription says more than a removal, the latest more than those before.
+    told = {
+        int(row[0]): f"{words[status]} {in_utc(int(row[2]))}"
+        for status in (MembershipStatus.REMOVED, MembershipStatus.UNSUBSCRIBED)
+        for row in rows
+        if row[1] == status
+    }
+    return {id_: told.get(id_, "on no list of the campaign") for id_ in ids if id_ not in still}

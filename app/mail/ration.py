@@ -1,0 +1,191 @@
+"""What one run over one server may send: a token of the server for each mail, and one of the recipient's domain.
+
+A token is taken before a mail's envelope goes out, and looked at again right before its content does: one that is too
+old by then is exchanged, and when there is none any more, the content does not go.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from enum import Enum
+
+from app.mail.gate import Gate
+from app.mail.limits import Block, DomainRule, DomainRules, Limits, Refusal
+from app.mail.servers import Usable
+
+
+class No(Enum):
+    NOT_THIS = "its domain has no token here now; others may go"
+    NONE = "nothing more may go over this server now"
+
+
+#: What one mail holds: a token of each of these blocks.
+Tokens = list[Block]
+
+
+class Ration:
+    """For one thread at a time. `seconds_a_mail`: how fast this thread sends there, as far as is known.
+
+    `trial`: one mail, then no more. `refused` holds the domains that had no token, with what was said.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        server: Usable,
+        block: Block | None,
+        rules: DomainRules,
+        emails: Iterable[str],
+        *,
+        seconds_a_mail: float,
+        trial: bool,
+    ) -> None:
+        self._gate = gate
+        self._server = server
+        self._limited = block is not None
+        self._block = block
+        self._rules = rules
+        self._seconds_a_mail = seconds_a_mail
+        self._quota = 1 if trial else -1
+        self._left: Counter[str] = Counter(
+            rule.domain for email in emails if rules and (rule := rules.for_address(email))
+        )
+        self._domains: dict[str, Block] = {}
+        self.refused: dict[str, tuple[DomainRule, Refusal]] = {}
+
+    def asks(self, email: str) -> bool:
+        """Whether `take` may ask Redis, which a thread that looks after others must not wait for."""
+        if self._quota == 0:
+            return False
+        if self._limited and (self._block is None or self._block.left < 1 or self._block.expired):
+            return True
+        rule = self._rules.for_address(email) if self._rules else None
+        if rule is None or rule.domain in self.refused:
+            return False
+        block = self._domains.get(rule.domain)
+        return block is None or block.left < 1 or block.expired
+
+    def refuses(self, email: str) -> bool:
+        """Whether it is known that this mail's domain has no token here now."""
+        rule = self._rules.for_address(email) if self._rules and self.refused else None
+        return rule is not None and rule.domain in self.refused
+
+    def take(self, email: str, left: int) -> Tokens | No:
+        """Take what one mail needs; `left`: mails that may follow, this one included."""
+        if self._quota == 0:
+            return No.NONE
+        rule = self._rules.for_address(email) if self._rules else None
+        used: Tokens = []
+        # The domain first: a mail that has to wait for that takes no token from others.
+        if rule is not None:
+            of_domain = self._of_domain(rule)
+            if of_domain is None:
+                return No.NOT_THIS
+            used.append(of_domain)
+        if self._limited:
+            self._block = self._ready(self._block, left) if self._block else None
+            if self._block is None:
+                self.put_back(used)
+                return No.NONE
+            used.append(self._block)
+        if rule is not None:
+            self._left[rule.domain] -= 1
+        self._quota -= self._quota > 0
+        return used
+
+    def renew(self, tokens: Tokens) -> bool:
+        """Exchange those of a mail's tokens that are too old; False when there are none any more: it must not go."""
+        for number, block in enumerate(tokens):
+            if not block.expired:
+                continue
+            block.put_back()
+            rule = block.request.rule
+            fresh = self._fresh(block, block.left)
+            if self._is_current(block):
+                self._replace(rule, fresh)
+            if fresh is None or not fresh.take():
+                self.put_back(tokens[:number])
+                return False
+            tokens[number] = fresh
+            if not self._is_current(fresh):
+                self._gate.limiter.give_back(fresh)
+        return True
+
+    def put_back(self, tokens: Tokens) -> None:
+        """Put back the tokens of a mail whose envelope has not gone out."""
+        for block in tokens:
+            block.put_back()
+            if not self._is_current(block):
+                self._gate.limiter.give_back(block)
+
+    def close(self) -> int:
+        """Give back what was not used; how many of the server's tokens that were."""
+        unused = self._block.left if self._block else 0
+        for block in (self._block, *self._domains.values()):
+            if block is not None and block.left:
+                self._gate.limiter.give_back(block)
+        self._block = None
+        self._domains.clear()
+        return unused
+
+    def _of_domain(self, rule: DomainRule) -> Block | None:
+        """The domain's block, a token less; None when it has none now."""
+        if rule.domain in self.refused:
+            return None
+        block = self._domains.get(rule.domain)
+        wanted = max(1, self._left[rule.domain])
+        if block is None:
+            found = self._gate.reserve(self._server, self._bounded(wanted, rule.limits), rule)
+            if isinstance(found, Refusal):
+                self.refused[rule.domain] = (rule, found)
+                return None
+            block = found
+            block = block if block.take() else None
+        else:
+            block = self._ready(block, wanted)
+        self._replace(rule, block)
+        return block
+
+    def _ready(self, block: Block, wanted: int) -> Block | None:
+        """The block, or the next one in its place, a token less; None when there is none."""
+        found: Block | None = block
+        if block.expired or block.left < 1:
+            found = self._fresh(block, wanted)
+        return found if found and found.take() else None
+
+    def _fresh(self, block: Block, wanted: int) -> Block | None:
+        """A new block for what is left of an old one, which has expired or is used up."""
+        rule = block.request.rule
+        limits = self._server.limits if rule is None else rule.limits
+        found = self._gate.exchange(self._server, block, self._bounded(wanted, limits))
+        if isinstance(found, Block):
+            return found
+        if rule is not None:
+            self.refused[rule.domain] = (rule, found)
+        return None
+
+    def _is_current(self, block: Block) -> bool:
+        rule = block.request.rule
+        return block is (self._block if rule is None else self._domains.get(rule.domain))
+
+    def _replace(self, rule: DomainRule | None, block: Block | None) -> None:
+        if rule is None:
+            self._block = block
+        elif block is None:
+            self._domains.pop(rule.domain, None)
+        else:
+            self._domains[rule.domain] = block
+
+    def _bounded(self, wanted: int, limits: Limits) -> int:
+        return bounded(wanted, limits, self._seconds_a_mail)
+
+
+def stale(tokens: Tokens) -> bool:
+    """Whether some of a mail's tokens are too old for its content to go."""
+    return any(block.expired for block in tokens)
+
+
+def bounded(wanted: int, limits: Limits, seconds_a_mail: float) -> int:
+    """As many tokens as will be used before they are too old, at least one."""
+    return max(1, min(wanted, int(limits.use_seconds / seconds_a_mail) + 1))

@@ -1,0 +1,44 @@
+"""Who works, on what, how fast, with how much memory; and "finish your task and be replaced"."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from flask import Response, request
+
+from app.errors import NotFound, UsageError
+from app.web.audit import tell
+from app.web.console.page import Page
+from app.web.resources import resources
+from app.web.sights import sight
+from app.web.stopping import stop_workers
+
+page = Page("workers", nav=("machine", 30))
+
+
+@page.live("/workers", query=("queue",))
+def look(queue: str) -> dict[str, Any]:
+    seen = sight()
+    line = next((line for line in seen.lines if line.queue.name == queue), None)
+    wanted = set(line.queue.queues) if line else set()
+    return {
+        "sight": seen,
+        "workers": None if seen.workers is None else [
+            worker for worker in seen.workers if not wanted or wanted & set(worker.queues)
+        ],
+        "names": [line.queue.name for line in seen.lines],
+        "host": socket.gethostname(),
+    }  # fmt: skip
+
+
+@page.post("/workers/stop")
+def stop() -> Response:
+    said, queue = request.form.get("pid", ""), request.form.get("queue", "")
+    if bool(said) == bool(queue) or (said and not (said.isascii() and said.isdigit() and len(said) < 10)):
+        raise UsageError("name a worker by its pid, or a queue")
+    stopping = stop_workers(resources().settings.home, pid=int(said) if said else None, queue=queue or None)
+    if not stopping:
+        raise NotFound("no such worker is supervised by this home on this host; it may have ended by itself")
+    tell(f"pids {', '.join(map(str, stopping))}")
+    return page.done("/workers", "workers.told", n=len(stopping))

@@ -1,0 +1,105 @@
+"""GET /api/series/…: figures over time, as plots draw them; made once for all who look."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any, NotRequired, TypedDict
+
+from flask import Blueprint, Response, g, request
+
+from app.campaigns.lifecycle import find_campaign
+from app.db import Db
+from app.models.tables import Campaign
+from app.web.campaigns import LARGEST_ID
+from app.web.openapi import describes, whole_number
+from app.web.query import whole
+from app.web.resources import resources
+
+routes = Blueprint("series", __name__, url_prefix="/api/series")
+
+MINUTE_MS = 60_000
+LONGEST_MINUTES = 31 * 24 * 60
+#: A plot has no more points than this: longer times get longer steps.
+MOST_POINTS = 360
+KINDS = ("attempts", "sent", "failed", "deferred", "unknown")
+
+
+class Series(TypedDict):
+    """`times`: seconds since 1970, `step_seconds` apart; each of `series` has a value for each of them.
+
+    A value that was not known is null. `notes`: what was said at each of the times.
+    """
+
+    step_seconds: int
+    times: list[int]
+    series: dict[str, list[float | None]]
+    notes: NotRequired[list[str]]
+
+
+@routes.get("/deliveries")
+@describes(
+    "What was tried over time, of all campaigns or of one", Series,
+    query={
+        "minutes": whole_number(1, LONGEST_MINUTES, "how far back (an hour; one campaign: to its beginning)"),
+        "campaign": whole_number(1, LARGEST_ID, "only this campaign"),
+    },
+    also={304: None},
+)  # fmt: skip
+def deliveries() -> Response:
+    """What was tried in each step; the present minute is not over yet, so it is left out."""
+    minutes, campaign = whole("minutes", 0, LONGEST_MINUTES), whole("campaign", 0, LARGEST_ID)
+    db = resources().db
+    found = find_campaign(campaign) if campaign else None
+    return shared_document(
+        f"deliveries {minutes} {campaign}", lambda: deliveries_of(db, *_span(db, minutes, found), campaign)
+    )
+
+
+def deliveries_of(db: Db, begin: int, end: int, campaign: int = 0) -> dict[str, Any]:
+    """As `Series`: the mails of each step of the minutes from `begin` to before `end` (minutes since 1970)."""
+    step = max(1, -(-(end - begin) // MOST_POINTS))
+    begin = begin // step * step
+    which, values = ("AND campaign_id = ? ", [campaign]) if campaign else ("", [])
+    sums = ", ".join(f"SUM({kind})" for kind in KINDS)
+    rows = db.rows(
+        f"SELECT minute {db.div} {step} AS step, {sums} FROM deliveries WHERE minute >= ? AND minute < ? {which}"
+        "GROUP BY step ORDER BY step",
+        begin, end, *values,
+    )  # fmt: skip
+    found = {int(row[0]): [int(value) for value in row[1:]] for row in rows}
+    steps = range(begin // step, -(-end // step)) if found else range(0)
+    nothing = [0] * len(KINDS)
+    return {
+        "step_seconds": step * 60,
+        "times": [at * step * 60 for at in steps],
+        "series": {kind: [found.get(at, nothing)[number] for at in steps] for number, kind in enumerate(KINDS)},
+    }
+
+
+def _span(db: Db, minutes: int, campaign: Campaign | None) -> tuple[int, int]:
+    """From which minute to before which; a campaign that is over has a minute of nothing on both sides."""
+    end = db.now_ms() // MINUTE_MS
+    if campaign is None or campaign.started_at is None:
+        return end - (minutes or 60), end
+    if campaign.finished_at is not None:
+        end = min(end, campaign.finished_at // MINUTE_MS + 2)
+    begin = end - minutes if minutes else campaign.started_at // MINUTE_MS - 1
+    return max(min(begin, end - 1), end - LONGEST_MINUTES), end
+
+
+def shared_document(name: str, make: Callable[[], dict[str, Any]]) -> Response:
+    """A JSON document that is made once a second at most, and not sent again to who has it already."""
+    g.quiet = True
+
+    def drawn() -> tuple[str, str]:
+        text = json.dumps(make())
+        return text, hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    text, tag = resources().shared("series").get(name, drawn)
+    response = Response(text, mimetype="application/json")
+    response.set_etag(tag)
+    response.headers["Cache-Control"] = "private, no-cache"
+    response.make_conditional(request)
+    return response

@@ -1,0 +1,1 @@
+"""Dispatching the users who are due, and a queue that is longer than its locks last."""

@@ -1,0 +1,157 @@
+"""Which server is next: by weight, near the open connection, none that is no use now; and who gets a connection."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.campaigns.delivery import NO_SERVER
+from app.config import Settings
+from app.db import Db
+from app.mail.cooldown import Trouble
+from app.mail.limits import Limits
+from app.mail.servers import Usable
+from app.mail.stride import AFFINITY, Stride
+from app.mail.transport import ServerAddress
+from app.models.tables import Campaign, CampaignServer, Server
+from tests.sending import (
+    add_test_server,
+    campaign_to,
+    own_redis,
+    send_all,
+    sending,
+)
+from tests.smtp_faults import Event, Fault
+from tests.smtp_server import SmtpServer
+from tests.working import eventually
+
+
+def usable(id_: int, weight: int = 1) -> Usable:
+    address = ServerAddress("h", 25)
+    return Usable(id_, f"s{id_}", address, weight, Limits(), None, "a@x.test", Trouble(), Trouble(), None)
+
+
+def send_over(stride: Stride, servers: Sequence[Usable], mails: int, batch: int = 100) -> Counter[int]:
+    """What a thread does that finds all servers free; how many mails each got."""
+    got: Counter[int] = Counter()
+    connected: set[int] = set()
+    while got.total() < mails:
+        first = stride.order(servers, connected)[0]
+        connected.add(first.id)
+        stride.sent(first, batch)
+        got[first.id] += batch
+    return got
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=6), st.integers(1, 200))
+def test_servers_get_their_share_by_weight(weights: list[int], batch: int) -> None:
+    servers = [usable(number, weight) for number, weight in enumerate(weights, 1)]
+    total = 400 * batch * len(weights)
+    got = send_over(Stride(), servers, total, batch)
+    for server in servers:
+        share = total * server.weight / sum(weights)
+        assert abs(got[server.id] - share) <= (AFFINITY + batch) * (2 + server.weight) + batch
+
+
+def test_the_open_connection_is_preferred_for_a_while() -> None:
+    stride, servers = Stride(), [usable(1), usable(2)]
+    stride.sent(servers[1], 5)
+    for sent in range(0, AFFINITY, 10):
+        assert stride.order(servers, {2})[0].id == 2, sent
+        stride.sent(servers[1], 10)
+    assert stride.order(servers, {2})[0].id == 1
+
+
+def test_a_server_that_was_away_has_nothing_to_catch_up() -> None:
+    stride, servers = Stride(), [usable(1), usable(2), usable(3, weight=2)]
+    send_over(stride, servers[:2], 50_000)
+    got = send_over(stride, servers, 8_000)
+    assert got[1] == pytest.approx(2000, abs=300)
+    assert got[2] == pytest.approx(2000, abs=300)
+    assert got[3] == pytest.approx(4000, abs=500)
+
+
+def test_equal_servers_are_not_all_begun_with_the_first() -> None:
+    servers = [usable(1), usable(2), usable(3)]
+    assert {Stride().order(servers, ())[0].id for _ in range(200)} == {1, 2, 3}
+
+
+# -- with real servers ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def here(settings: Settings, redis_server: str) -> Iterator[Settings]:
+    with own_redis(settings, redis_server, 10) as here:
+        yield here
+
+
+def test_three_servers_are_used_by_their_weights(db: Db, here: Settings) -> None:
+    with SmtpServer() as one, SmtpServer() as two, SmtpServer() as three:
+        for server, name, weight in ((one, "one", 1), (two, "two", 2), (three, "three", 3)):
+            Server.update(weight=weight).where(Server.id == add_test_server(server, name)).execute()
+        campaign_to(db, here, 6000)
+        assert send_all(db, here, threads=2) == 6000
+        got = [len(server.mails) for server in (one, two, three)]
+    assert got == [pytest.approx(1000, abs=500), pytest.approx(2000, abs=700), pytest.approx(3000, abs=900)]
+
+
+def test_a_server_that_is_paused_gets_nothing_and_without_any_the_campaign_waits(db: Db, here: Settings) -> None:
+    with SmtpServer() as one, SmtpServer() as two:
+        add_test_server(one, "one")
+        add_test_server(two, "two")
+        Server.update(state="paused").where(Server.name == "one").execute()
+        campaign_to(db, here, 250)
+        assert send_all(db, here, threads=2) == 250
+        assert (len(one.mails), len(two.mails)) == (0, 250)
+        Server.update(state="paused").execute()
+        waiting = campaign_to(db, here, 10, "more")
+        assert send_all(db, here) == 0
+    campaign = Campaign.get_by_id(waiting)
+    assert (campaign.held_by, campaign.held_until > db.now_ms()) == (NO_SERVER, True)
+
+
+def test_a_server_gets_no_more_connections_than_it_may_have(db: Db, here: Settings) -> None:
+    def slowly(event: Event) -> Fault | None:
+        return Fault(delay=0.002) if event.verb == "DOT" else None
+
+    with SmtpServer(plan=slowly) as narrow:
+        Server.update(max_connections=2).where(Server.id == add_test_server(narrow, "narrow")).execute()
+        campaign_to(db, here, 1500)
+        with sending(db, here, threads=3), sending(db, here, threads=3):
+            eventually(lambda: len(narrow.mails) == 1500, "all are sent", 90)
+            assert narrow.most_open <= 2
+        assert narrow.wait_until_left()
+    assert set(narrow.counts().values()) == {1}
+    assert Campaign.get().held_by is None, "a limit of connections holds nobody"
+
+
+def test_a_thread_that_gets_no_connection_sends_another_campaign(db: Db, here: Settings) -> None:
+    with (
+        SmtpServer(plan=lambda event: Fault(delay=0.01) if event.verb == "DOT" else None) as narrow,
+        SmtpServer() as wide,
+    ):
+        narrow_id = add_test_server(narrow, "narrow")
+        Server.update(max_connections=1).where(Server.id == narrow_id).execute()
+        slow = campaign_to(db, here, 800, "slow")
+        add_test_server(wide, "wide")
+        quick = campaign_to(db, here, 2000, "quick", servers=["wide"])
+        assert CampaignServer.select().where(CampaignServer.campaign_id == slow).count() == 1
+        with sending(db, here, threads=3):
+            eventually(lambda: Campaign.get_by_id(quick).status == "sent", "the quick one is sent", 60)
+            assert len(narrow.mails) < 800, "and the slow one is not"
+            eventually(lambda: Campaign.get_by_id(slow).status == "sent", "the slow one too", 60)
+    assert narrow.most_open == 1
+
+
+def test_connections_are_given_back_when_there_is_nothing_to_send(db: Db, here: Settings) -> None:
+    with SmtpServer() as narrow:
+        Server.update(max_connections=1).where(Server.id == add_test_server(narrow, "narrow")).execute()
+        with sending(db, here, threads=2), sending(db, here, threads=2):
+            for number in range(3):
+                campaign_id = campaign_to(db, here, 20, f"all{number}")
+                eventually(lambda: Campaign.get_by_id(campaign_id).status == "sent", "it is sent", 30)  # noqa: B023
+                assert narrow.wait_until_left(), "nobody else could use it"

@@ -1,0 +1,58 @@
+"""No statement behind the pages of people reads a whole table of millions, but for the counts of lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from app.campaigns.preview import reader
+from app.config import Settings
+from app.db import Db
+from app.lists.history import history, person
+from app.lists.jobs import imports, something_to_import, take_next
+from app.lists.search import members, search
+from app.lists.sizes import one_list
+from tests.test_query_plans import Ledger, filled, ledger
+
+__all__ = ["filled", "ledger"]
+
+
+def find(db: Db, settings: Settings) -> None:
+    after = None
+    for text in ("", "p1", "person 1", "12", "zzz", "ünal"):
+        for _ in range(3):
+            after = search(db, text, limit=5, after=after).after
+            if after is None:
+                break
+        after = None
+
+
+def look(db: Db, settings: Settings) -> None:
+    somebody = int(db.value("SELECT MIN(id) FROM subscribers")) + 900
+    assert person(db, somebody).memberships
+    assert history(db, somebody, 10)
+    history(db, somebody, 10, before=4)
+
+
+def on_lists(db: Db, settings: Settings) -> None:
+    page = members(db, 1, "active", limit=5)
+    members(db, 1, "active", limit=5, after=page.after)
+    one_list(db, 1)
+    for who in ("first", "random", "p100@example.test"):
+        reader(db, [1, 2], who)
+
+
+def import_jobs(db: Db, settings: Settings) -> None:
+    assert not something_to_import(db, 1)
+    assert take_next(db, settings, 1) is None
+    imports(db, 10, 5, 1)
+
+
+@pytest.mark.parametrize("path", [find, look, on_lists, import_jobs])
+def test_no_statement_reads_a_large_table_from_end_to_end(
+    db: Db, settings: Settings, ledger: Ledger, path: Callable[[Db, Settings], None]
+) -> None:
+    path(db, settings)
+    assert len(ledger.seen) > 1
+    assert ledger.scans() == []
