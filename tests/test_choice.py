@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from app.config import Settings
 from app.db import Db
 from app.mail.cooldown import Trouble
 from app.mail.limits import Limits
+from app.mail.server_changes import pause_server
 from app.mail.servers import Usable
 from app.mail.stride import AFFINITY, Stride
 from app.mail.transport import ServerAddress
@@ -155,3 +157,26 @@ def test_connections_are_given_back_when_there_is_nothing_to_send(db: Db, here: 
                 campaign_id = campaign_to(db, here, 20, f"all{number}")
                 eventually(lambda: Campaign.get_by_id(campaign_id).status == "sent", "it is sent", 30)  # noqa: B023
                 assert narrow.wait_until_left(), "nobody else could use it"
+
+
+def test_a_server_that_is_paused_in_the_middle_of_a_batch_gets_no_more_of_it(db: Db, here: Settings) -> None:
+    def slowly(event: Event) -> Fault | None:
+        return Fault(delay=0.02) if event.verb == "DOT" else None
+
+    with SmtpServer(plan=slowly) as one, SmtpServer(plan=slowly) as two:
+        add_test_server(one, "one")
+        campaign_id = campaign_to(db, replace(here, send_batch_size=1000), 1000)
+        with sending(db, here, threads=1):
+            eventually(lambda: len(one.mails) > 20, "the only batch is being sent", 30)
+            server_id = add_test_server(two, "two")
+            CampaignServer.create(campaign_id=campaign_id, server_id=server_id)
+            assert pause_server(db, "one")
+            # Where its next mails go shows that it has been left.
+            eventually(lambda: len(two.mails) > 0, "the other one goes on", 30)
+            left = len(one.mails)
+            eventually(lambda: len(two.mails) > 20, "for some time", 30)
+            assert len(one.mails) == left < 500
+            Server.update(per_hour=1).where(Server.id == server_id).execute()
+            eventually(lambda: "limit" in str(Campaign.get_by_id(campaign_id).held_by), "a new limit is felt", 30)
+        assert len(two.mails) < 500
+        assert one.violations == two.violations == []

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import redis
@@ -226,7 +227,7 @@ def test_a_user_is_taken_out_of_somebodys_hands(visitor: Visitor, db: Db, begun:
 
 def test_a_lock_that_ran_out_is_shown(visitor: Visitor, db: Db) -> None:
     now = db.now_ms()
-    locked = {"locked_by": "t", "locked_until": now - 1, "period": now - 5000, "started_period": now - 5000}
+    locked: dict[str, Any] = {"locked_by": "t", "locked_until": now - 1, "period": now, "started_period": now}
     (user,) = add_users(db, 1, due=now + MINUTE, last_run_at=now - 90_000, **locked)
     assert "lock has run out" in visitor.get(f"/schedules/{user}").text
 

@@ -1,4 +1,4 @@
-"""Schedules and targets in a real browser: read on a desk and on a phone, clicked through, watched while they change."""
+"""Schedules and targets in a real browser: read on a desk and a phone, clicked through, watched while they change."""
 
 from __future__ import annotations
 

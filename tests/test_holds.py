@@ -63,7 +63,7 @@ def hold(
 ) -> tuple[bool, list[int]]:
     """Whether it was this call that held the campaign, and the instants at which it wants to be woken."""
     wakes: list[int] = []
-    seen = gate.servers(campaign_id, SENDER, anew=True)
+    seen = gate.servers(campaign_id, SENDER, known_for=0)
     said: dict[str, Any] = {"server": seen[0], "blocked": blocked, "seen": seen, "sender": SENDER, "has_sent": False}
     return Holder(db, gate, wakes.append).hold(campaign_id, until, REASON, **{**said, **changes}), wakes
 
@@ -166,7 +166,7 @@ def test_a_hold_ends_early_when_a_person_changes_something(db: Db, gate: Gate, c
 
 
 def test_a_change_that_a_worker_did_not_see_ends_its_hold(db: Db, gate: Gate, campaigns: list[int]) -> None:
-    seen = gate.servers(campaigns[0], SENDER, anew=True)
+    seen = gate.servers(campaigns[0], SENDER, known_for=0)
     Server.update(per_day=9).where(Server.name == "one").execute()
     release_holds(db, server_id=1)
     assert hold(db, gate, campaigns[0], db.now_ms() + 3_600_000, seen=seen)[0]

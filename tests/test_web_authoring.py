@@ -190,7 +190,7 @@ def test_looking_is_free_and_writing_is_not(app: Flask, author: Caller) -> None:
     assert reader.get(f"/api/campaigns/{campaign_id}/content").status_code == 200
     assert reader.get(f"/api/campaigns/{campaign_id}/preview").status_code == 200
     for method, path in (
-        ("POST", ""), ("POST", "/preview"), ("PUT", f"/{campaign_id}"), ("DELETE", f"/{campaign_id}"), ("POST", f"/{campaign_id}/copy"),
-        ("POST", f"/{campaign_id}/unschedule"), ("POST", f"/{campaign_id}/test"),
+        ("POST", ""), ("POST", "/preview"), ("PUT", f"/{campaign_id}"), ("DELETE", f"/{campaign_id}"),
+        ("POST", f"/{campaign_id}/copy"), ("POST", f"/{campaign_id}/unschedule"), ("POST", f"/{campaign_id}/test"),
     ):  # fmt: skip
         assert reader.ask(method, f"/api/campaigns{path}", json=CAMPAIGN).status_code == 403

@@ -138,7 +138,7 @@ class BatchRun:
             if ration and self._asks(ration):
                 yield Wait.ALONE
             following = self._take(ration)
-            if len(current.content) > LARGE or stale(current.tokens):
+            if len(current.content) > LARGE or (current.tokens and stale(current.tokens)):
                 yield Wait.ALONE
             # Right before the content: to ask Redis, or for another thread's turn, may have taken its time.
             if not self._may_go() or (ration and not ration.renew(current.tokens)):

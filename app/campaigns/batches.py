@@ -178,5 +178,5 @@ def mails_of(db: Db, lease: Lease) -> list[Mail]:
     skip = reasons_to_skip(db, lease.campaign_id, rows)
     return [
         Mail(id_, email, name, json.loads(attributes), skip.get(id_, ""), attempts, tried_at, bounces)
-        for id_, _, _, _, _, email, name, attributes, attempts, tried_at, bounces in rows
+        for id_, _, _, email, name, attributes, attempts, tried_at, bounces in rows
     ]

@@ -67,7 +67,7 @@ class Delivery:
             loaded.due, loaded.slot,
             sender=sender,
             compose=loaded.letter.compose,
-            may_go=self._may_go,
+            may_go=lambda: self._may_go() and not loaded.held.leaves,
             near_end=near_end,
             clock=lambda: time.time_ns() // 1_000_000,
             max_attempts=max_attempts,
@@ -97,6 +97,7 @@ class Delivery:
     def _over(self, passage: Passage) -> None:
         """Send over one server for as long as it may be, and note how it went."""
         before, began = len(self._run.outcomes), time.monotonic()
+        self._loaded.held.server = passage.server
         trouble: Answer | ProviderTrouble | None = None
         try:
             connection = self._connection(passage)
@@ -107,6 +108,9 @@ class Delivery:
             trouble = error
         finally:
             self._loaded.held.connection = None
+            if self._loaded.held.leaves:
+                self._chooser.look_again()
+            self._loaded.held.server = None
             answers = [o for o in self._run.outcomes[before:] if o.server_id is not None]
             self._chooser.leave(passage, len(answers), time.monotonic() - began)
         self._judge(passage, answers, trouble)

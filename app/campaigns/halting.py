@@ -46,7 +46,7 @@ class InHand:
 def pause_campaign(db: Db, campaign_id: int) -> Moved:
     """Have nothing more of a scheduled or sending campaign sent; raises NotFound or Refused."""
     paused = CampaignStatus.PAUSED
-    moved = _move(db, campaign_id, MAY_PAUSE, (paused,), "status = ?, boost = 0, queued = 0", paused)
+    moved = _move(db, campaign_id, MAY_PAUSE, (paused,), "status = ?, boost = 0", paused)
     if moved.changed:
         emit("campaign paused", campaign_id=campaign_id)
     return moved
@@ -60,7 +60,7 @@ def resume_campaign(db: Db, campaign_id: int, now: int) -> Moved:
     so_far = "(SELECT COALESCE(SUM({0}), 0) FROM batches b WHERE b.campaign_id = campaigns.id)"
     moved = _move(
         db, campaign_id, (CampaignStatus.PAUSED,), MAY_PAUSE,
-        "status = CASE WHEN started_at IS NULL THEN ? ELSE ? END, reason = NULL, "
+        "status = CASE WHEN started_at IS NULL THEN ? ELSE ? END, reason = NULL, queued = 0, "
         f"sent_at_resume = {so_far.format('sent')}, failed_at_resume = {so_far.format('failed')}", *MAY_PAUSE,
     )  # fmt: skip
     if moved.changed:

@@ -68,7 +68,7 @@ class Holder:
         self._tell(campaign_id, server, reason, until, now)
         if blocked:
             self._hold_others(until, reason, blocked, now)
-        if until - now > LONG_MS and self._gate.servers(campaign_id, sender, anew=True) != list(seen):
+        if until - now > LONG_MS and self._gate.servers(campaign_id, sender, known_for=0) != list(seen):
             # A person changed a server meanwhile and has let go whoever was held then.
             self._db.run(
                 "UPDATE campaigns SET held_until = 0, held_by = NULL WHERE held_until = ? AND held_by = ?",

@@ -12,6 +12,7 @@ from app.campaigns.turns import SENDER_MAY
 from app.clock import since_boot
 from app.db import Db
 from app.events import warn
+from app.mail.servers import Usable
 from app.mail.transport import Connection
 from app.models.states import BatchState, CampaignStatus
 
@@ -22,10 +23,20 @@ LOOK_SECONDS = 0.2
 
 @dataclass
 class Held:
-    """A lease in hand, and the connection it is being sent over."""
+    """A lease in hand, and the server and connection it is being sent over.
+
+    `left` is that server once it is not to be used any more as it was: paused, removed or changed.
+    """
 
     lease: Lease
     connection: Connection | None = None
+    server: Usable | None = None
+    left: Usable | None = None
+
+    @property
+    def leaves(self) -> bool:
+        """Whether sending over the present server is to end."""
+        return self.left is not None and self.left is self.server
 
     def alive(self, monotonic: float) -> bool:
         """Whether the sender still moves: a lease is not kept up for one that is stuck."""
@@ -92,6 +103,7 @@ class LeaseKeeper:
         if not held:
             return
         self._halt_those_not_ours([one.lease for one in held])
+        self._leave_changed_servers([(one, one.server) for one in held if one.server])
         for one in held:
             lease = one.lease
             if lease.deadline - now > self._lease_seconds * 2 / 3 or not one.alive(monotonic):
@@ -114,3 +126,20 @@ class LeaseKeeper:
         for lease in leases:
             if lease.token not in ours:
                 lease.halted = True
+
+    def _leave_changed_servers(self, in_use: list[tuple[Held, Usable]]) -> None:
+        """End sending over servers that a person has paused, removed or changed; the leases go on over others."""
+        ids = sorted({server.id for _, server in in_use})
+        if not ids:
+            return
+        rows = self._db.rows(
+            "SELECT id, host, port, per_second, per_minute, per_hour, per_day, timezone FROM servers "
+            f"WHERE state = 'active' AND id IN ({', '.join('?' * len(ids))})",
+            *ids,
+        )
+        now = {int(row[0]): row[1:] for row in rows}
+        for held, server in in_use:
+            limits = server.limits
+            used = (server.address.host, server.address.port, *(limit for _, limit in limits), limits.timezone)
+            if now.get(server.id) != used:
+                held.left = server

@@ -100,7 +100,9 @@ def _by_address(db: Db, list_ids: Sequence[int], who: str) -> Mail:
         key, SubscriberStatus.ACTIVE, *list_ids, MembershipStatus.ACTIVE,
     )  # fmt: skip
     if row is None:
-        raise BadField("email", f"{who.strip()} would not be mailed: not subscribed to a list of this campaign, or blocked")
+        raise BadField(
+            "email", f"{who.strip()} would not be mailed: not subscribed to a list of this campaign, or blocked"
+        )
     return _mail(row)
 
 

@@ -68,7 +68,8 @@ def _beginning(db: Db, campaign_id: int, begins: str, state: str, after: str) ->
     while True:
         rows = db.rows(
             f"SELECT {_COLUMNS} FROM subscribers s {db.in_this_order} recipients r "
-            f"ON r.campaign_id = ? AND r.subscriber_id = s.id {_TABLES} WHERE s.email_key >= ? AND s.email_key > ? AND s.email_key <= ? "
+            f"ON r.campaign_id = ? AND r.subscriber_id = s.id {_TABLES} "
+            "WHERE s.email_key >= ? AND s.email_key > ? AND s.email_key <= ? "
             "ORDER BY s.email_key LIMIT ?",
             campaign_id, low, after, high, rows_wanted,
         )  # fmt: skip

@@ -78,6 +78,7 @@ class SendService:
             letters=lru_cache(maxsize=64)(self._letter),
             lease_seconds=settings.lease_seconds,
             waits=self._waits,
+            prepare=self._gate.prepare,
             stop=stop,
             hand_back=lambda lease: record(db, lease, [], [], None, waits=self._waits, stop=stop),
         )  # fmt: skip

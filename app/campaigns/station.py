@@ -104,6 +104,7 @@ class Loader:
         letters: Callable[[int], Letter],
         lease_seconds: int,
         waits: Sequence[float],
+        prepare: Callable[[int, str], object],
         stop: threading.Event,
         hand_back: Callable[[Lease], object],
     ) -> None:
@@ -113,6 +114,7 @@ class Loader:
         self._letters = letters
         self._lease_seconds = lease_seconds
         self._waits = waits
+        self._prepare = prepare
         self._stop = stop
         self._hand_back = hand_back
         self._expected: dict[int, int] = {}
@@ -136,7 +138,9 @@ class Loader:
             mails = mails_of(self._db, lease)
             due = split_due(mails, self._db.now_ms(), self._waits)[0]
             slot.fill(lease.campaign_id, lease.number, [mail.subscriber_id for mail in due])
-            return Loaded(held, slot, self._letters(lease.campaign_id), mails, due)
+            letter = self._letters(lease.campaign_id)
+            self._prepare(lease.campaign_id, letter.envelope_sender.lower())
+            return Loaded(held, slot, letter, mails, due)
         except BaseException:
             # Nothing of it was tried, and a lease that nobody ends would stay as long as this process.
             self._hand_back(lease)

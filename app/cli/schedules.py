@@ -144,9 +144,11 @@ def run_show(args: argparse.Namespace) -> int:
     one = shown.schedule
     print(f"{shown.user.email} (id {shown.user.id}): {one.state.value}, every {one.interval_minutes} min")
     print(f"  next run   {iso(one.next_run_at)}")
-    if one.last_run_at:
+    if one.state is ScheduleState.RUNNING:
+        print(f"  running    since {iso(one.last_run_at)}")
+    elif one.last_run_at:
         took = "" if one.last_duration_ms is None else f", {one.last_duration_ms / 1000:.1f} s"
-        print(f"  last run   {iso(one.last_run_at)}  {one.last_status or 'running'}{took}")
+        print(f"  last run   {iso(one.last_run_at)}  {one.last_status}{took}")
     if one.last_error:
         print(f"  error      {one.last_error}")
     print(

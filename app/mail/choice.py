@@ -105,14 +105,14 @@ class Chooser:
         for spot, seen in passage.trials:
             if spot.recover(self._db, seen):
                 release_holds(self._db, server_id=spot.server_id)
-        self._look_again()
+        self.look_again()
 
     def untried(self, passage: Passage) -> None:
         """No mail was tried, so the trial is another's."""
         for spot, seen in passage.trials:
             spot.forgo_trial(self._db, seen)
         if passage.trials:
-            self._look_again()
+            self.look_again()
 
     def failed(self, server: Usable, trials: Sequence[tuple[Spot, Trouble]], reason: str, *, of_sender: bool) -> None:
         """Leave a server alone that is in trouble, or only this sender's mails there."""
@@ -122,7 +122,7 @@ class Chooser:
             if other != spot:
                 other.forgo_trial(self._db, known)
         self._failed[server.id] = f"{spot}: {reason}"
-        self._look_again()
+        self.look_again()
 
     def no_connection(self, passage: Passage, refusal: Refusal | None = None) -> None:
         """No slot for a connection to that server now; `refusal` when that is not for lack of room."""
@@ -190,5 +190,6 @@ class Chooser:
                 return Blocked(server, now + TRIED_MS, f"{spot}: {seen.reason}", whose)
         return Passage(server, ration, trials)
 
-    def _look_again(self) -> None:
-        self._gate.servers(self._campaign, self._sender, anew=True)
+    def look_again(self) -> None:
+        """Have the database asked how the servers are now."""
+        self._gate.servers(self._campaign, self._sender, known_for=0)

@@ -13,8 +13,9 @@ from app.mail.servers import Usable, servers_of
 from app.mail.slots import ConnectionSlots
 from app.models.states import CampaignStatus
 
-#: How long what the database said is good for, in seconds.
+#: How long what the database said is good for, in seconds, and after how long it is asked again beforehand.
 KNOWN_SECONDS = 1.0
+FRESH_SECONDS = 0.5
 #: A refusal is taken for granted for so long at most, in ms: a limit may be raised, or tokens given back.
 TRUSTED_MS = 10_000
 #: When Redis does not answer, servers with limits are not asked about for so long, in ms.
@@ -43,20 +44,25 @@ class Gate:
         self._refusals: dict[Key, tuple[int, Refusal]] = {}
         self._clocks = (-CLOCK_SECONDS, 0)
 
-    def servers(self, campaign_id: int, sender: str, *, anew: bool = False) -> list[Usable]:
-        """The active servers of a campaign. `anew`: as the database says just now."""
+    def prepare(self, campaign_id: int, sender: str) -> None:
+        """Ask the database for what sending the campaign needs, so that no connection waits for it later."""
+        self.servers(campaign_id, sender, known_for=FRESH_SECONDS)
+        self.rules(known_for=FRESH_SECONDS)
+
+    def servers(self, campaign_id: int, sender: str, *, known_for: float = KNOWN_SECONDS) -> list[Usable]:
+        """The active servers of a campaign, as they were at most `known_for` seconds ago."""
         asked_at, known = self._servers.get(campaign_id, (-KNOWN_SECONDS, []))
-        if anew or time.monotonic() - asked_at >= KNOWN_SECONDS:
+        if time.monotonic() - asked_at >= known_for:
             if len(self._servers) >= MOST_KNOWN:
                 self._servers.clear()
             known = servers_of(self._db, campaign_id, sender)
             self._servers[campaign_id] = (time.monotonic(), known)
         return known
 
-    def rules(self) -> DomainRules:
+    def rules(self, *, known_for: float = KNOWN_SECONDS) -> DomainRules:
         """The limits of recipients' domains."""
         asked_at, known = self._rules
-        if time.monotonic() - asked_at >= KNOWN_SECONDS:
+        if time.monotonic() - asked_at >= known_for:
             known = load_rules(self._db)
             self._rules = (time.monotonic(), known)
         return known

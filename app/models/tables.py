@@ -159,7 +159,7 @@ class Campaign(Table):
 
 
 class CampaignList(Table):
-    """`unsubscribed_seen`: the list's `unsubscribed_at` before its members were read; is it another one, somebody left."""
+    """`unsubscribed_seen`: the list's `unsubscribed_at` as it was before its members were read."""
 
     campaign_id = BigIntegerField()
     position = IntegerField()

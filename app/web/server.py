@@ -11,7 +11,7 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from app.config import Settings
 from app.web.application import create_app
 
-THREADS = 4
+THREADS = 8
 #: Requests under way may finish for so long, in seconds; below `stop_wait` in queues.toml.
 GRACE_SECONDS = 20
 

@@ -49,6 +49,7 @@ class Sessions:
     def __init__(self, settings: Settings, db: Db) -> None:
         self._settings = settings
         self._db = db
+        self._salt = secrets.token_bytes(16)
         self._ended: Shared[frozenset[str]] = Shared(ENDED_SECONDS)
         # Cookies do not tell ports apart, and two homes on one machine differ in nothing else.
         mark = hashlib.sha256(str(settings.home.resolve()).encode()).hexdigest()[:8]
@@ -126,10 +127,6 @@ class Sessions:
     @cached_property
     def _texts(self) -> URLSafeSerializer:
         return URLSafeSerializer(self._key, salt="text", signer_kwargs={"digest_method": hashlib.sha256})
-
-    @cached_property
-    def _salt(self) -> bytes:
-        return secrets.token_bytes(16)
 
     @cached_property
     def _right(self) -> bytes:

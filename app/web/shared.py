@@ -22,6 +22,8 @@ class _Kept(Generic[Value]):
     lock: threading.Lock = field(default_factory=threading.Lock)
     made_at: float = float("-inf")
     took: float = 0.0
+    failed_at: float = float("-inf")
+    failure: Exception | None = None
     value: Value | None = None
 
 
@@ -38,7 +40,8 @@ class Shared(Generic[Value]):
         self._kept: OrderedDict[Hashable, _Kept[Value]] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """The value of this key. What `make` raises is raised, and nothing is kept then."""
+        """The value of this key. What `make` raises is raised, to those who waited for it too, and nothing is kept."""
+        asked = time.monotonic()
         with self._lock:
             kept = self._kept.setdefault(key, _Kept())
             self._kept.move_to_end(key)
@@ -46,11 +49,22 @@ class Shared(Generic[Value]):
                 self._kept.popitem(last=False)
         with kept.lock:
             begun = time.monotonic()
+            if kept.failure is not None and kept.failed_at >= asked:
+                # One who tries again for each of them would have the last wait for all.
+                raise kept.failure
             if kept.value is None or begun - kept.made_at >= max(self._seconds, SHARE * kept.took):
-                kept.value = make()
+                kept.value = self._made(kept, make)
                 kept.made_at = time.monotonic()
                 kept.took = kept.made_at - begun
             return kept.value
+
+    @staticmethod
+    def _made(kept: _Kept[Value], make: Callable[[], Value]) -> Value:
+        try:
+            return make()
+        except Exception as error:
+            kept.failure, kept.failed_at = error, time.monotonic()
+            raise
 
     def forget(self) -> None:
         """Make everything anew: somebody has changed something and wants to see it."""

@@ -201,7 +201,7 @@ class Week:
             self._going.remove(going)
 
     def _happens(self, what: str) -> bool:
-        happens = self.chance.random() < getattr(self.chances, what)
+        happens = bool(self.chance.random() < getattr(self.chances, what))
         self.misfortunes[what] += happens
         return happens
 

@@ -106,7 +106,7 @@ class Block:
     @property
     def expired(self) -> bool:
         """Whether its tokens may not be used any more; `Limiter.exchange` gives fresh ones for them."""
-        return self.use_by != math.inf and since_boot() >= self.use_by
+        return since_boot() >= self.use_by
 
     def take(self) -> bool:
         """Take one token; False when none is left. Whether it has expired is asked when the content goes."""

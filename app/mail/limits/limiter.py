@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 import random
+import struct
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -108,12 +110,12 @@ class Limiter:
         again.
         """
         request = Request(server_id, "", Limits(timezone=timezone), rule)
-        names = [*_keys(request), keys.waiting(server_id, rule.domain)]
-        asked = _asked(request)[0].partition(" ")[2]
+        plan = _plan(request)
+        names = [*plan.keys, keys.waiting(server_id, rule.domain)]
 
-        def ask(now: str | int, days: str) -> Any:
+        def ask(now: str | int, days: bytes) -> Any:
             spread = random.random()  # noqa: S311 (no secret)
-            return self._appointment(keys=names, args=[now, days, mails, asked, AHEAD, spread])
+            return self._appointment(keys=names, args=[now, days, mails, *plan.asked, AHEAD, spread])
 
         try:
             answer = self._on_its_day(timezone, ask)
@@ -155,7 +157,8 @@ class Limiter:
             raise LimitsUnavailable from error
 
     def _get(self, request: Request, wanted: int, back: str = "") -> Block | Refusal:
-        if not request.limits and request.rule is None:
+        plan = _plan(request)
+        if not plan.asked:
             return Block(request, UNLIMITED)
         asked = since_boot()
         try:
@@ -170,19 +173,19 @@ class Limiter:
         if answer[0] != GRANTED:
             return _refusal(request, answer)
         _, tokens, at, day_at, day_end, epoch = answer
-        use = request.use_seconds
-        if request.by_day:
-            use = min(use, (day_end - day_at) / 1e6)
+        use = min(plan.use, day_end - day_at) if plan.by_day else plan.use
         # From before the question: the answer may have been long under way.
-        return Block(request, tokens, asked + use, Grant(epoch.decode(), at, day_at))
+        return Block(request, tokens, asked + use / 1e6, Grant(epoch.decode(), at, day_at))
 
     def _ask(self, request: Request, wanted: int, back: str = "") -> Any:
-        def ask(now: str | int, days: str) -> Any:
-            return self._reserve(keys=_keys(request), args=_arguments(request, now, days, wanted, back))
+        plan = _plan(request)
+
+        def ask(now: str | int, days: bytes) -> Any:
+            return self._reserve(keys=plan.keys, args=[now, days, wanted, plan.use, back, *plan.asked])
 
         return self._on_its_day(request.limits.timezone, ask)
 
-    def _on_its_day(self, timezone: str, ask: Callable[[str | int, str], Any]) -> Any:
+    def _on_its_day(self, timezone: str, ask: Callable[[str | int, bytes], Any]) -> Any:
         """Ask with the days around now by our clock; should Redis say that it is another day, with those."""
         now = self._clock() if self._clock else ""
         answer = ask(now, _days(timezone, self._own_now()))
@@ -213,8 +216,8 @@ class Limiter:
         pipeline = self._client.pipeline(transaction=False)
         for request in requests:
             now = self._clock() if self._clock else ""
-            arguments = _arguments(request, now, _days(request.limits.timezone, self._own_now()), -1, "")
-            pipeline.evalsha(self._reserve.sha, 1, keys.of_server(request.server_id), *arguments)
+            plan, days = _plan(request), _days(request.limits.timezone, self._own_now())
+            pipeline.evalsha(self._reserve.sha, len(plan.keys), *plan.keys, now, days, -1, plan.use, "", *plan.asked)
         return pipeline.execute(raise_on_error=False)
 
     def _own_now(self) -> int:
@@ -224,40 +227,41 @@ class Limiter:
         return self._own_now() // 1000 + COUNTING_MS
 
 
-def _arguments(request: Request, now: str | int, days: str, wanted: int, back: str) -> list[str | int]:
-    return [now, days, wanted, int(request.use_seconds * 1_000_000), back, *_asked(request)]
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A request as the scripts read it: keys, the buckets asked (packed), how long tokens are used (µs)."""
+
+    keys: list[str]
+    asked: list[bytes]
+    use: int
+    by_day: bool
 
 
 @lru_cache(maxsize=1024)
-def _keys(request: Request) -> list[str]:
-    server = keys.of_server(request.server_id)
-    return [server, keys.of_domain(request.server_id, request.rule.domain)] if request.rule else [server]
-
-
-@lru_cache(maxsize=1024)
-def _asked(request: Request) -> list[str]:
-    """The buckets of a request as the script reads them."""
+def _plan(request: Request) -> _Plan:
+    names = [keys.of_server(request.server_id)]
     asked = [_bucket(1, 0, request.limits)] if request.limits else []
     if request.rule:
+        names.append(keys.of_domain(request.server_id, request.rule.domain))
         asked.append(_bucket(2, request.rule.since * 1000, request.rule.limits))
-    return asked
+    return _Plan(names, asked, round(request.use_seconds * 1_000_000), request.by_day)
 
 
-def _bucket(key: int, since: int, limits: Limits) -> str:
-    return " ".join([str(key), str(since), *(str(-1 if limit is None else limit) for _, limit in limits)])
+def _bucket(key: int, since: int, limits: Limits) -> bytes:
+    return struct.pack("<6d", key, since, *(-1 if limit is None else limit for _, limit in limits))
 
 
 def _given_back(tokens: int, grant: Grant) -> str:
     return f"{tokens} {grant.at} {grant.day_at} {grant.epoch}"
 
 
-def _days(timezone: str, now: int) -> str:
-    return _days_text(day_starts(timezone, now // 1000))
+def _days(timezone: str, now: int) -> bytes:
+    return _packed(day_starts(timezone, now // 1000))
 
 
 @lru_cache(maxsize=256)
-def _days_text(starts: tuple[int, ...]) -> str:
-    return " ".join(str(start * 1000) for start in starts)
+def _packed(starts: tuple[int, ...]) -> bytes:
+    return struct.pack("<4d", *(start * 1000 for start in starts))
 
 
 def _refusal(request: Request, answer: Sequence[int]) -> Refusal:

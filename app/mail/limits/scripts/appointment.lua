@@ -1,7 +1,7 @@
 -- When so many tokens of a domain will be free, behind those who were given an appointment before.
 -- KEYS: the server's bucket, the domain's, who waits (sorted set: "turn tokens" -> instant by the windows' clock)
--- ARGV: now in us ("": Redis's clock), the starts of four days in us, tokens, "since second minute hour day",
---       how far ahead appointments are made in us, a random number from 0 to 1
+-- ARGV: now in us ("": Redis's clock), the starts of four days in us (packed), tokens, the bucket asked (packed, as
+--       for reserve.lua), how far ahead appointments are made in us, a random number from 0 to 1
 -- Answers {1, instant in us by Redis's clock}, {-1} and {-2, now} as reserve.lua does
 -- The domain's bucket has besides: "waiting" tokens of all who wait, and the last "turn".
 
@@ -9,13 +9,12 @@ local server = open_server(KEYS[1], ARGV[1])
 if not server then
     return {-1}
 end
-local start, finish = day_of(numbers(ARGV[2]), server.wall)
+local start, finish = day_of(ARGV[2], server.wall)
 if not start then
     return {-2, server.wall}
 end
 local tokens, ahead = tonumber(ARGV[3]), tonumber(ARGV[5])
-local asked = numbers(ARGV[4])
-local bucket = open_bucket(server, KEYS[2], {asked[2], asked[3], asked[4], asked[5]}, asked[1], start)
+local bucket = asked_bucket(server, ARGV[4], start)
 save(bucket, server)
 
 -- Who had a turn has taken its tokens, or will ask again.

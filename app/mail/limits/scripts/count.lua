@@ -10,9 +10,8 @@ if server or redis.call("GET", KEYS[2]) ~= ARGV[2] then
 end
 local wall = wall_clock(ARGV[1])
 redis.call("DEL", KEYS[1], KEYS[2], KEYS[3])
--- The epoch is longer than 64 bytes: Redis then keeps the hash as a table, in which a field is found at once.
 redis.call(
-    "HSET", KEYS[1], "epoch", run_id() .. ":" .. ARGV[3], "ahead", 0, "last", wall, "counted", wall,
+    "HSET", KEYS[1], "epoch", run_id() .. ":" .. ARGV[3], "clock", struct.pack(CLOCK, 0, wall), "counted", wall,
     "past", ARGV[4], "pending", ARGV[5], "noted", ARGV[6]
 )
 redis.call("PEXPIRE", KEYS[1], KEEP)

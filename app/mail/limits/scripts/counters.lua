@@ -5,10 +5,10 @@
 -- length W, wherever it begins, has more than the limit used in it. The day is counted by quarters of an hour, in
 -- which every time zone's midnight falls.
 --
--- Fields of a bucket: "1:7" tokens in slot 7 of window 1 (second, 2 minute, 3 hour, 4 day); for each window its
--- total "t1" and the oldest slot in it "l1"; "q" the quarter when it was last used.
--- A server's has besides: "epoch" (run of Redis, and when it was counted), "ahead" and "last" of its clock, and what
--- it was counted from ("past", "pending", "noted", "counted").
+-- Fields of a bucket: "1:7" tokens in slot 7 of window 1 (second, 2 minute, 3 hour, 4 day); "state": for each window
+-- its total and the oldest slot in it, then the quarter when the bucket was last used.
+-- A server's has besides: "epoch" (run of Redis, and when it was counted), "clock" (how far it is ahead of Redis's,
+-- and its last instant), and what it was counted from ("past", "pending", "noted", "counted").
 
 local LENGTH = {1000000, 60000000, 3600000000}
 local SLOT = {10000, 600000, 36000000}
@@ -19,16 +19,11 @@ local QUARTER = 900000000
 -- Longer than any day: 26 hours, in quarters and in ms.
 local KEPT_QUARTERS = 104
 local KEEP = 93600000
+-- Nine numbers. Values of more than 64 bytes make Redis keep a hash as a table, in which a field is found at once.
+local STATE = "<" .. string.rep("d", 9)
+local CLOCK = "<dd"
 -- What the database knew when a server was counted holds for its own bucket for 10 s.
 local FRESH = 10000000
-
-local function numbers(line)
-    local found = {}
-    for word in string.gmatch(line, "%S+") do
-        found[#found + 1] = tonumber(word)
-    end
-    return found
-end
 
 local function wall_clock(given)
     if given ~= "" then
@@ -46,19 +41,15 @@ end
 
 -- The server's clock: `wall` is Redis's, `now` never goes back. Nothing when its tokens are not counted yet.
 local function open_server(key, given)
-    local had = redis.call("HMGET", key, "epoch", "ahead", "last")
+    local had = redis.call("HMGET", key, "epoch", "clock", "state", "counted")
     if not had[1] or string.match(had[1], "^%w+") ~= run_id() then
         return nil
     end
-    local server = {key = key, epoch = had[1], ahead = tonumber(had[2]), wall = wall_clock(given)}
-    server.now = server.wall + server.ahead
-    local last = tonumber(had[3])
-    if server.now < last then
-        -- Redis's clock was set back: the windows go on from where they were.
-        server.ahead = server.ahead + last - server.now
-        server.now = last
-    end
-    return server
+    local ahead, last = struct.unpack(CLOCK, had[2])
+    local wall = wall_clock(given)
+    -- Should Redis's clock have been set back, the windows go on from where they were.
+    local now = math.max(wall + ahead, last)
+    return {key = key, epoch = had[1], wall = wall, now = now, ahead = now - wall, state = had[3], counted = had[4]}
 end
 
 -- Fills a bucket that does not exist with what the database knew of when the server was counted.
@@ -73,15 +64,14 @@ local function fill(server, bucket)
             bucket.total[window] = bucket.total[window] + count
         end
     end
-    local past = numbers(known[1])
-    for j = 1, #past, 2 do
+    for minute, attempts in string.gmatch(known[1], "(%d+) (%d+)") do
         -- Nobody knows when within its minute a mail was tried: at its end, or by now.
-        local finish = (past[j] + 1) * MINUTE
+        local finish = (minute + 1) * MINUTE
         if finish > bucket.since then
             for i = 2, 3 do
-                add(i, math.floor(math.min(finish, counted) / SLOT[i]), past[j + 1])
+                add(i, math.floor(math.min(finish, counted) / SLOT[i]), tonumber(attempts))
             end
-            add(4, math.floor(past[j] * MINUTE / QUARTER), past[j + 1])
+            add(4, math.floor(minute * MINUTE / QUARTER), tonumber(attempts))
         end
     end
     if counted > bucket.since then
@@ -125,6 +115,8 @@ end
 -- Counts the day again when another one has begun, by the calendar, by another time zone or by a clock set back.
 local function turn_day(bucket, start, wall)
     local first, present = math.floor(start / QUARTER), math.floor(wall / QUARTER)
+    -- Used in another quarter than before: it lives for another 26 hours.
+    bucket.keep = bucket.quarter ~= present
     if bucket.low[4] == first and bucket.quarter <= present then
         bucket.quarter = present
         return
@@ -152,35 +144,35 @@ end
 -- A bucket as it is now; `count` has the fields that differ from what is stored. `limits`: by window, -1 for none;
 -- tries before `since` do not count. Nothing for a server's own that was not made soon after it was counted: while
 -- only its domains had limits, its mails went out uncounted.
-local function open_bucket(server, key, limits, since, start)
-    local bucket = {key = key, limits = limits, since = since, total = {}, low = {}, count = {}}
-    local had = redis.call("HMGET", key, "t1", "l1", "t2", "l2", "t3", "l3", "t4", "l4", "q", "counted")
-    if had[1] and tonumber(had[2]) > math.floor((server.now - LENGTH[1]) / SLOT[1]) then
+local function open_bucket(server, key, since, limits, start)
+    local own = key == server.key
+    local bucket = {key = key, own = own, since = since, limits = limits, total = {}, low = {}, count = {}}
+    local total, low = bucket.total, bucket.low
+    local state = own and server.state or not own and redis.call("HGET", key, "state")
+    if state then
+        total[1], low[1], total[2], low[2], total[3], low[3], total[4], low[4], bucket.quarter =
+            struct.unpack(STATE, state)
+        if low[1] <= math.floor((server.now - LENGTH[1]) / SLOT[1]) then
+            slide(bucket, server.now)
+            turn_day(bucket, start, server.wall)
+            return bucket
+        end
         -- A domain's, by a clock of the server that was lost: what its slots mean now, nobody knows.
         redis.call("DEL", key)
-        had[1] = false
     end
-    if had[1] then
-        for i = 1, 4 do
-            bucket.total[i], bucket.low[i] = tonumber(had[2 * i - 1]), tonumber(had[2 * i])
-        end
-        bucket.quarter = tonumber(had[9])
-        slide(bucket, server.now)
-        turn_day(bucket, start, server.wall)
-        return bucket
-    end
-    if had[10] and server.wall - had[10] > FRESH then
+    if own and server.wall - server.counted > FRESH then
         redis.call("DEL", key)
         return nil
     end
     bucket.quarter = math.floor(server.wall / QUARTER)
     for i = 1, 3 do
-        bucket.total[i], bucket.low[i] = 0, math.floor((server.now - LENGTH[i]) / SLOT[i])
+        total[i], low[i] = 0, math.floor((server.now - LENGTH[i]) / SLOT[i])
     end
     -- Filled from farther back than today: another time zone's today may begin earlier.
-    bucket.total[4], bucket.low[4] = 0, bucket.quarter - KEPT_QUARTERS
+    total[4], low[4] = 0, bucket.quarter - KEPT_QUARTERS
     fill(server, bucket)
     turn_day(bucket, start, server.wall)
+    bucket.keep = true
     return bucket
 end
 
@@ -211,13 +203,13 @@ local function change(bucket, slots, tokens)
     end
 end
 
--- Writes what was changed, once. `server`: its clock is kept in its own bucket.
+-- Writes what was changed, once, and the server's clock.
 local function save(bucket, server)
-    local set, old = {"q", bucket.quarter}, {}
-    for i = 1, 4 do
-        set[2 * i + 1], set[2 * i + 2] = "t" .. i, bucket.total[i]
-        set[2 * i + 9], set[2 * i + 10] = "l" .. i, bucket.low[i]
-    end
+    local total, low, old = bucket.total, bucket.low, {}
+    local state = struct.pack(
+        STATE, total[1], low[1], total[2], low[2], total[3], low[3], total[4], low[4], bucket.quarter
+    )
+    local set = {"state", state}
     for field, count in pairs(bucket.count) do
         if count > 0 then
             set[#set + 1] = field
@@ -229,15 +221,18 @@ local function save(bucket, server)
     if #old > 0 then
         redis.call("HDEL", bucket.key, unpack(old))
     end
-    if bucket.key == server.key then
-        set[#set + 1], set[#set + 2] = "ahead", server.ahead
-        set[#set + 1], set[#set + 2] = "last", server.now
+    local clock = struct.pack(CLOCK, server.ahead, server.now)
+    if bucket.own then
+        set[#set + 1] = "clock"
+        set[#set + 1] = clock
     else
-        redis.call("HSET", server.key, "ahead", server.ahead, "last", server.now)
-        redis.call("PEXPIRE", server.key, KEEP)
+        redis.call("HSET", server.key, "clock", clock)
     end
     redis.call("HSET", bucket.key, unpack(set))
-    redis.call("PEXPIRE", bucket.key, KEEP)
+    if bucket.keep then
+        redis.call("PEXPIRE", bucket.key, KEEP)
+        redis.call("PEXPIRE", server.key, KEEP)
+    end
 end
 
 -- When so many tokens of a window of a saved bucket will be free, by Redis's own clock.
@@ -263,11 +258,18 @@ local function free_at(server, bucket, window, tokens, finish)
     return server.wall + LENGTH[window]
 end
 
--- Start and end of the day that it is, among days given by their starts.
-local function day_of(starts, wall)
-    for j = 1, #starts - 1 do
+-- Start and end of the day that it is, among days given by their starts (four numbers, packed).
+local function day_of(packed, wall)
+    local starts = {struct.unpack("<dddd", packed)}
+    for j = 1, 3 do
         if starts[j] <= wall and wall < starts[j + 1] then
             return starts[j], starts[j + 1]
         end
     end
+end
+
+-- The bucket that somebody asks for: number of its key, since when tries count, limits (six numbers, packed).
+local function asked_bucket(server, packed, start)
+    local key, since, second, minute, hour, day = struct.unpack("<dddddd", packed)
+    return open_bucket(server, KEYS[key], since, {second, minute, hour, day}, start)
 end

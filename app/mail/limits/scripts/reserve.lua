@@ -1,8 +1,8 @@
 -- Gives tokens back, then reserves tokens in one or more buckets at once: as many as every window leaves.
 -- KEYS: the server's bucket, that of a domain there (if any)
--- ARGV: now in us ("": Redis's clock), the starts of four days in us, tokens wanted (-1: only look), us within which
---       they are used, what is given back: "" or "tokens at day_at epoch", then for each bucket asked:
---       "number-of-key since second minute hour day" (-1: no limit)
+-- ARGV: now in us ("": Redis's clock), the starts of four days in us (packed), tokens wanted (-1: only look), us
+--       within which they are used, what is given back ("" or "tokens at day_at epoch"), then for each bucket asked,
+--       packed: number of its key, since when tries count, limits of second, minute, hour, day (-1: none)
 -- Answers {1, tokens, at, day_at, end of the day, epoch}, {0, free at, bucket, window}, {2, used of each window,
 --       blocked 0 or 1, free at, window} for a look at one bucket, {-1} when the server's tokens are not counted
 --       yet, {-2, now} when none of the days is today. All instants in us by Redis's clock, but `at`.
@@ -11,7 +11,7 @@ local server = open_server(KEYS[1], ARGV[1])
 if not server then
     return {-1}
 end
-local start, finish = day_of(numbers(ARGV[2]), server.wall)
+local start, finish = day_of(ARGV[2], server.wall)
 if not start then
     return {-2, server.wall}
 end
@@ -19,9 +19,7 @@ local wanted, use = tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local buckets = {}
 for j = 6, #ARGV do
-    local asked = numbers(ARGV[j])
-    local limits = {asked[3], asked[4], asked[5], asked[6]}
-    buckets[#buckets + 1] = open_bucket(server, KEYS[asked[1]], limits, asked[2], start)
+    buckets[#buckets + 1] = asked_bucket(server, ARGV[j], start)
     if #buckets < j - 5 then
         return {-1}
     end
