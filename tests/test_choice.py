@@ -14,12 +14,14 @@ from app.campaigns.delivery import NO_SERVER
 from app.config import Settings
 from app.db import Db
 from app.mail.cooldown import Trouble
-from app.mail.limits import Limits
+from app.mail.limits import Connections, Limits
 from app.mail.server_changes import pause_server
 from app.mail.servers import Usable
+from app.mail.slots import ConnectionSlots
 from app.mail.stride import AFFINITY, Stride
 from app.mail.transport import ServerAddress
 from app.models.tables import Campaign, CampaignServer, Server
+from app.queues.broker import redis_client
 from tests.sending import (
     add_test_server,
     campaign_to,
@@ -180,3 +182,30 @@ def test_a_server_that_is_paused_in_the_middle_of_a_batch_gets_no_more_of_it(db:
             eventually(lambda: "limit" in str(Campaign.get_by_id(campaign_id).held_by), "a new limit is felt", 30)
         assert len(two.mails) < 500
         assert one.violations == two.violations == []
+
+
+def test_a_slot_that_another_worker_has_taken_meanwhile_is_not_ours_any_more(here: Settings) -> None:
+    client = redis_client(here.redis_url)
+    first, second = (ConnectionSlots(Connections(client)) for _ in range(2))
+    mine = first.take(1, 1)
+    assert mine is not None
+    assert second.take(1, 1) is None
+    first.renew()
+    assert first.kept(mine)
+    client.flushdb()
+    first.renew()
+    assert second.take(1, 1) is None, "whoever is connected says so again"
+    client.flushdb()
+    theirs = second.take(1, 1)
+    assert theirs is not None
+    first.renew()
+    assert (first.kept(mine), second.kept(theirs)) == (False, True)
+    first.release(mine)
+    assert first.take(1, 1) is None, "what is not ours is not given back"
+    second.release(theirs)
+    again = first.take(1, 1)
+    assert again is not None
+    first.release(again)
+    for slots in (first, second):
+        slots.close()
+    client.close()

@@ -26,7 +26,12 @@ from tests.web import plant
 #: Those that stand in no navigation, beside those that do.
 INNER = ["/campaigns/1", "/campaigns/1/recipients"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    # What pages show is tested on both databases elsewhere; here it is how browsers show it.
+    pytest.mark.parametrize("database_url", ["sqlite"], indirect=True),
+]
 
 #: The elements whose text stands out too little from what is behind it (WCAG 2.2, 1.4.3), as [text, ratio].
 FAINT = """() => {

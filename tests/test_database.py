@@ -11,7 +11,6 @@ from app.db import Db, connect, migrate, migration_status
 from app.errors import SettingError
 from app.models import tables
 
-
 #: Columns that the database computes by itself. SQLite does not list them.
 COMPUTED = {"subscribers": {"name_key"}}
 

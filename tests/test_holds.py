@@ -64,7 +64,14 @@ def hold(
     """Whether it was this call that held the campaign, and the instants at which it wants to be woken."""
     wakes: list[int] = []
     seen = gate.servers(campaign_id, SENDER, known_for=0)
-    said: dict[str, Any] = {"server": seen[0], "blocked": blocked, "seen": seen, "sender": SENDER, "has_sent": False}
+    said: dict[str, Any] = {
+        "server": seen[0],
+        "limit": True,
+        "blocked": blocked,
+        "seen": seen,
+        "sender": SENDER,
+        "has_sent": False,
+    }
     return Holder(db, gate, wakes.append).hold(campaign_id, until, REASON, **{**said, **changes}), wakes
 
 
@@ -124,7 +131,7 @@ def test_short_holds_are_told_of_once_a_minute_and_counted(
         now = db.now_ms()
         Campaign.update(held_until=0).execute()
         assert holder.hold(
-            campaigns[0], now + 900, REASON, server=None, blocked=(), seen=[], sender=SENDER, has_sent=False
+            campaigns[0], now + 900, REASON, server=None, limit=True, blocked=(), seen=[], sender=SENDER, has_sent=False
         )
     assert len([record for record in caplog.records if record.getMessage() == "rate limit"]) == 1
 

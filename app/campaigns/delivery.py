@@ -196,14 +196,16 @@ class Delivery:
             self._station.leave_alone(self._lease.campaign_id, NO_CONNECTION_SECONDS)
         elif chooser.servers:
             first = min(chooser.blocked, key=lambda blocked: blocked.free_at)
-            self._hold(first.free_at, first.reason, first.server, chooser.blocked)
+            self._hold(first.free_at, first.reason, first)
         else:
-            self._hold(now + NO_SERVER_MS, NO_SERVER, None, [])
+            self._hold(now + NO_SERVER_MS, NO_SERVER, None)
 
-    def _hold(self, until: int, reason: str, server: Usable | None, blocked: list[Blocked]) -> None:
-        everybodys = [one.server.id for one in blocked if one.whose is Holds.EVERYBODY]
+    def _hold(self, until: int, reason: str, first: Blocked | None) -> None:
+        """Hold the campaign until `first` is free."""
+        blocked = [one.server.id for one in self._chooser.blocked if one.whose is Holds.EVERYBODY]
         self._holder.hold(
-            self._lease.campaign_id, until, reason, server=server, blocked=everybodys,
+            self._lease.campaign_id, until, reason, server=first.server if first else None,
+            limit=first is not None and first.limit, blocked=blocked,
             seen=self._chooser.servers, sender=self._loaded.letter.envelope_sender.lower(),
             has_sent=bool(self._run.outcomes),
         )  # fmt: skip

@@ -43,6 +43,7 @@ class Holder:
         reason: str,
         *,
         server: Usable | None,
+        limit: bool,
         blocked: Sequence[int],
         seen: Sequence[Usable],
         sender: str,
@@ -50,9 +51,9 @@ class Holder:
     ) -> bool:
         """Hold a campaign until an instant (ms); False when it is held already.
 
-        `server` and `reason`: what is free first. `blocked`: the servers that nobody may use now. `seen`: all of
-        its servers as they were when that was found out. `has_sent`: the thread that asks had work until now, and
-        will be needed again.
+        `server` and `reason`: what is free first; `limit`: that is well, and only has had enough. `blocked`: the
+        servers that nobody may use now. `seen`: all of its servers as they were when that was found out.
+        `has_sent`: the thread that asks had work until now, and will be needed again.
         """
         now = self._db.now_ms()
         if until <= now:
@@ -65,7 +66,7 @@ class Holder:
             self._wake_at(until)
         if not held:
             return False
-        self._tell(campaign_id, server, reason, until, now)
+        self._tell(campaign_id, server, reason, limit, until, now)
         if blocked:
             self._hold_others(until, reason, blocked, now)
         if until - now > LONG_MS and self._gate.servers(campaign_id, sender, known_for=0) != list(seen):
@@ -88,7 +89,7 @@ class Holder:
             until, reason[:500], CampaignStatus.SENDING, now, *blocked, *blocked,
         )  # fmt: skip
 
-    def _tell(self, campaign_id: int, server: Usable | None, reason: str, until: int, now: int) -> None:
+    def _tell(self, campaign_id: int, server: Usable | None, reason: str, limit: bool, until: int, now: int) -> None:
         with self._lock:
             at, count = self._told.get((campaign_id, reason), (-TELL_SECONDS, 0))
             if until - now < SHORT_MS and time.monotonic() - at < TELL_SECONDS:
@@ -98,7 +99,7 @@ class Holder:
                 self._told.clear()
             self._told[campaign_id, reason] = (time.monotonic(), 0)
         emit(
-            "rate limit",
+            "rate limit" if limit else "campaign held",
             campaign_id=campaign_id, server=server.name if server else None, reason=reason,
             free_at=datetime.fromtimestamp(until / 1000, UTC).isoformat(timespec="milliseconds"),
             **({"holds_before": count} if count else {}),

@@ -30,12 +30,13 @@ class Holds(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Why a server is no use now, and from when (ms) it may be."""
+    """Why a server is no use now, and from when (ms) it may be. `limit`: it is well, but has had what it may get."""
 
     server: Usable
     free_at: int
     reason: str
     whose: Holds = Holds.EVERYBODY
+    limit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class Chooser:
         self.untried(passage)
         server, now = passage.server, self._db.now_ms()
         self._full[server.id] = (
-            Blocked(server, refusal.free_at, refusal.reason)
+            Blocked(server, refusal.free_at, refusal.reason, limit=True)
             if refusal
             else Blocked(server, now, connection_limit(server.name), Holds.HERE)
         )
@@ -178,7 +179,7 @@ class Chooser:
             wanted = 1 if trials else bounded(len(emails), server.limits, pace)
             found = self._gate.reserve(server, wanted)
             if isinstance(found, Refusal):
-                return Blocked(server, found.free_at, found.reason)
+                return Blocked(server, found.free_at, found.reason, limit=True)
             block = found
         ration = Ration(self._gate, server, block, rules, emails, seconds_a_mail=pace, trial=bool(trials))
         for number, (spot, seen) in enumerate(trials):

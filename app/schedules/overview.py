@@ -32,13 +32,13 @@ class Overview:
 
 def overview(db: Db, now: int) -> Overview:
     """The figures at `now`."""
-    due, oldest = db.row(
-        f"SELECT COUNT(*), MIN(next_run_at) FROM user_monitor_schedules WHERE {CLAIMABLE}", now, now
-    ) or (0, None)
+    oldest = db.value(
+        f"SELECT next_run_at FROM user_monitor_schedules WHERE {CLAIMABLE} ORDER BY next_run_at LIMIT 1", now, now
+    )
     queue = queue_state(db)
     return Overview(
         at=now,
-        due=int(due),
+        due=_due(db, now),
         oldest_due_at=None if oldest is None else int(oldest),
         waiting=queue["waiting"],
         running=queue["active"],
@@ -46,6 +46,14 @@ def overview(db: Db, now: int) -> Overview:
         broken=_ended(db, STATUSES["broken"]),
         off=int(db.value("SELECT COUNT(*) FROM user_monitor_schedules WHERE enabled = 0")),
     )
+
+
+def _due(db: Db, now: int) -> int:
+    """Whoever is due, without those whom somebody has: both come from an index alone or from the few who are locked."""
+    due = "enabled = 1 AND next_run_at <= ?"
+    every = db.value(f"SELECT COUNT(*) FROM user_monitor_schedules WHERE {due}", now)
+    taken = db.value(f"SELECT COUNT(*) FROM user_monitor_schedules WHERE locked_until IS NOT NULL AND {due}", now)
+    return max(0, int(every) - int(taken))
 
 
 def _ended(db: Db, statuses: tuple[RunStatus, ...]) -> int:

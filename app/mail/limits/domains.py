@@ -22,6 +22,7 @@ class DomainRules:
 
     def __init__(self, rules: Iterable[DomainRule] = ()) -> None:
         self._rules = {rule.domain: rule for rule in rules}
+        self._endings = any(name.startswith("*.") for name in self._rules)
 
     def __bool__(self) -> bool:
         return bool(self._rules)
@@ -30,7 +31,7 @@ class DomainRules:
         """The rule for a recipient, whose domain is in ASCII as `parse_address` leaves it."""
         domain = email.rpartition("@")[2].lower()
         found = self._rules.get(domain)
-        while found is None and domain:
+        while found is None and domain and self._endings:
             domain = domain.partition(".")[2]
             found = self._rules.get(f"*.{domain}")
         return found
