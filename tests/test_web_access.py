@@ -19,7 +19,7 @@ OPEN = {
     *((method, path) for method in ("GET", "HEAD") for path in ("/api/health", "/login", "/static/1", "/favicon.ico")),
     ("POST", "/login"), ("POST", "/preferences"),
     # These have a secret of their own.
-    *((method, path) for method in ("GET", "HEAD", "POST") for path in ("/api/cron/dispatch", "/api/cron/one-click-start")),
+    *((method, f"/api/cron/{path}") for method in ("GET", "HEAD", "POST") for path in ("dispatch", "one-click-start")),
 }  # fmt: skip
 #: What names people.
 FOR_ADMINS = {(method, path) for method in ("GET", "HEAD") for path in ("/audit", "/api/audit")}

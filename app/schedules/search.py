@@ -26,7 +26,7 @@ PLACE = r"(?:(\d{1,18})\.)?(\d{1,18})"
 
 #: The statuses that a standing means: some target is not as it should be; the checks were not made.
 STATUSES = {"failed": (RunStatus.FAILED,), "broken": (RunStatus.ERROR, RunStatus.INTERRUPTED)}
-#: Due and not begun for long; waiting in the queue or running; how the last run ended; switched off.
+#: Due for long and claimed by nobody; waiting in the queue or running; how the last run ended; switched off.
 STANDINGS = ("late", "busy", *STATUSES, "off")
 
 _Place = tuple[int, int]
@@ -65,14 +65,9 @@ def find_schedules(db: Db, limit: int, now: int, *, email: str = "", standing: s
 
 
 def late_ms(one: Schedule, now: int) -> int | None:
-    """How long somebody has been due without a run that has begun, once that is too long; else None."""
-    if one.state is ScheduleState.IDLE:
-        since = one.next_run_at
-    elif one.state is ScheduleState.QUEUED and one.period is not None:
-        since = one.period
-    else:
-        return None
-    return now - since if now - since >= LATE_MS else None
+    """How long somebody has been due whom no dispatcher has claimed, once that is too long; else None."""
+    waits = now - one.next_run_at
+    return waits if one.state is ScheduleState.IDLE and waits >= LATE_MS else None
 
 
 def _by_id(db: Db) -> _Walk:

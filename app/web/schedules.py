@@ -64,7 +64,7 @@ class Unlocked(TypedDict):
     query={
         "limit": whole_number(1, LARGEST_PAGE, "how many", PAGE),
         "email": {"type": "string", "maxLength": LONGEST_SEARCH, "description": "how the address begins"},
-        "standing": {"enum": list(STANDINGS), "description": "late: due and not begun; busy: waits or runs; failed, "
+        "standing": {"enum": list(STANDINGS), "description": "late: due for two minutes and not claimed; busy: waits or runs; failed, "
                      "broken: how the last run ended; not together with `email`"},
         "after": {"type": "string", "maxLength": LONGEST_PLACE, "pattern": f"^{PLACE}$",
                   "description": "from the Link of the page before"},

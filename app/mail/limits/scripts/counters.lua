@@ -112,33 +112,31 @@ local function slide(bucket, now)
     end
 end
 
--- Counts the day again when another one has begun, by the calendar, by another time zone or by a clock set back.
+-- Counts the day again when another one has begun: by the calendar, by another time zone, by a clock set back. What
+-- was counted for later than now counts too: of two clocks nobody knows which was right.
 local function turn_day(bucket, start, wall)
     local first, present = math.floor(start / QUARTER), math.floor(wall / QUARTER)
     -- Used in another quarter than before: it lives for another 26 hours.
-    bucket.keep = bucket.quarter ~= present
-    if bucket.low[4] == first and bucket.quarter <= present then
-        bucket.quarter = present
+    bucket.keep, bucket.quarter = bucket.quarter ~= present, present
+    if bucket.low[4] == first then
         return
     end
-    local all, total, later = redis.call("HGETALL", bucket.key), 0, 0
+    local all, total, moved = redis.call("HGETALL", bucket.key), 0, 0
     for j = 1, #all, 2 do
         local quarter = tonumber(string.match(all[j], "^4:(%d+)$"))
-        if quarter and quarter > present then
-            -- Counted by a clock that was wrong: it was before now.
-            later = later + all[j + 1]
-            bucket.count[all[j]] = 0
-        elseif quarter and quarter < present - KEPT_QUARTERS then
+        if quarter and math.abs(quarter - present) > KEPT_QUARTERS then
+            -- By a clock that was wrong by more than a day: otherwise it would be a day's count again, in a year.
+            moved = moved + (quarter > present and all[j + 1] or 0)
             bucket.count[all[j]] = 0
         elseif quarter and quarter >= first then
             total = total + all[j + 1]
         end
     end
-    if later > 0 then
+    if moved > 0 then
         local field = "4:" .. present
-        bucket.count[field] = later + (redis.call("HGET", bucket.key, field) or 0)
+        bucket.count[field] = moved + (redis.call("HGET", bucket.key, field) or 0)
     end
-    bucket.total[4], bucket.low[4], bucket.quarter = total + later, first, present
+    bucket.total[4], bucket.low[4] = total + moved, first
 end
 
 -- A bucket as it is now; `count` has the fields that differ from what is stored. `limits`: by window, -1 for none;
