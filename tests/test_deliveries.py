@@ -103,9 +103,7 @@ def test_the_sweep_counts_what_a_dead_worker_had_tried(db: Db, settings: Setting
     slot = journal.slots[0]
     token = new_token()
     slot.open(token)
-    held = lease_next(
-        db, token=token, journal=journal.name, only=None, now=db.now_ms(), monotonic=0.0, lease_seconds=1
-    )
+    held = lease_next(db, token=token, journal=journal.name, only=None, now=db.now_ms(), monotonic=0.0, lease_seconds=1)
     assert held is not None
     slot.fill(campaign, held.number, ids(db, held))
     slot.over(3)

@@ -125,7 +125,7 @@ class Server(Table):
 
 
 class Campaign(Table):
-    """`served` and `served_from` are the fair sharing's finish and start tags, `queued` whether they hold (see turns.py).
+    """`served` and `served_from` are the fair sharing's finish and start tags, `queued`: whether they hold (turns.py).
 
     `boost`: workers of its own that a person wants for it. Errors count from `sent_at_resume`, `failed_at_resume` on.
     """

@@ -64,8 +64,11 @@ class Unlocked(TypedDict):
     query={
         "limit": whole_number(1, LARGEST_PAGE, "how many", PAGE),
         "email": {"type": "string", "maxLength": LONGEST_SEARCH, "description": "how the address begins"},
-        "standing": {"enum": list(STANDINGS), "description": "late: due for two minutes and not claimed; busy: waits or runs; failed, "
-                     "broken: how the last run ended; not together with `email`"},
+        "standing": {
+            "enum": list(STANDINGS),
+            "description": "late: due for two minutes and not claimed; busy: waits or runs; failed, broken: how the "
+            "last run ended; not together with `email`",
+        },
         "after": {"type": "string", "maxLength": LONGEST_PLACE, "pattern": f"^{PLACE}$",
                   "description": "from the Link of the page before"},
     },
