@@ -124,9 +124,9 @@ def batch(gate: Gate, server: Usable, emails: Sequence[str], seconds_a_mail: flo
     assert isinstance(block, Block), block
     ration = Ration(gate, server, block, gate.rules(), emails, seconds_a_mail=seconds_a_mail, trial=False)
     for number, email in enumerate(emails):
-        tokens = ration.take(email, len(emails) - number)
-        assert isinstance(tokens, list), tokens
-        assert not stale(tokens) or ration.renew(tokens)
+        tokens = ration.in_hand(email) or ration.take(email, len(emails) - number)
+        assert isinstance(tokens, tuple), tokens
+        assert not stale(tokens) or ration.renew(tokens, len(emails) - number)
     ration.close()
     return time.perf_counter() - began
 

@@ -50,11 +50,13 @@ Steps = Generator[Wait, None, Answer | None]
 
 @dataclass(slots=True)
 class _Prepared:
+    """A composed mail; `tokens` is what it holds of the limits, None: it has not been asked whether it may go."""
+
     index: int
     mail: Mail
     envelope: Envelope
     content: bytes
-    tokens: Tokens
+    tokens: Tokens | None = None
 
 
 class BatchRun:
@@ -135,13 +137,18 @@ class BatchRun:
                 if current is None:
                     return None
                 opened = connection.begin(current.envelope)
-            if ration and self._asks(ration):
+            good = True
+            if ration and (stale(current.tokens) or not self._has_tokens(ration)):
                 yield Wait.ALONE
-            following = self._take(ration)
-            if len(current.content) > LARGE or (current.tokens and stale(current.tokens)):
+                good = self._renewed(current, ration)
+            following = self._take(ration) if good else None
+            if len(current.content) > LARGE:
                 yield Wait.ALONE
-            # Right before the content: to ask Redis, or for another thread's turn, may have taken its time.
-            if not self._may_go() or (ration and not ration.renew(current.tokens)):
+            # Again, right before the content: what came in between may have taken its time.
+            if ration and good and stale(current.tokens):
+                yield Wait.ALONE
+                good = self._renewed(current, ration)
+            if not good or not self._may_go():
                 # The server waits for content that must not come: only hanging up is safe.
                 connection.close()
                 self._untake(following, ration)
@@ -165,39 +172,51 @@ class BatchRun:
     def _take(self, ration: Ration | None) -> _Prepared | None:
         """The next mail that may go, composed; None when there is none or the checks say stop."""
         if not self._may_go():
+            if ration and self._ahead:
+                self._untake(self._ahead.popleft(), ration)
             return None
-        while True:
-            if not self._ahead:
-                self._compose_ahead(ration)
-            if ration is None or not self._ahead:
-                break
-            taken = ration.take(self._ahead[0].mail.email, self.left - len(self._aside))
+        if not self._ahead:
+            self._compose_ahead(ration)
+        while ration and self._ahead and (first := self._ahead[0]).tokens is None:
+            taken = ration.take(first.mail.email, self.left - len(self._aside))
             if taken is No.NONE:
                 return None
             if taken is not No.NOT_THIS:
-                self._ahead[0].tokens = taken
+                first.tokens = taken
                 break
-            waiting = self._ahead.popleft()
-            self._aside.append((waiting.index, waiting.mail))
+            self._ahead.popleft()
+            self._aside.append((first.index, first.mail))
+            self._compose_ahead(ration)
         found = self._ahead.popleft() if self._ahead else None
         if self.left in self._looks:
             self._look_ahead()
         return found
 
+    def _has_tokens(self, ration: Ration) -> bool:
+        """Give the next mail its tokens, if they are in hand; False: taking it may ask Redis."""
+        if not self._ahead:
+            self._compose_ahead(ration)
+        if self._ahead and self._may_go():
+            tokens = ration.in_hand(self._ahead[0].mail.email)
+            if tokens is None:
+                return False
+            self._ahead[0].tokens = tokens
+        return True
+
+    def _renewed(self, mail: _Prepared, ration: Ration) -> bool:
+        """Whether a mail whose envelope went out has good tokens, or has got such instead."""
+        if mail.tokens and stale(mail.tokens):
+            mail.tokens = ration.renew(mail.tokens, self.left + 1)
+        return mail.tokens is not None
+
     def _untake(self, mail: _Prepared | None, ration: Ration | None) -> None:
         """Take a mail back whose content did not go; its tokens too, unless its envelope went out (`ration` None)."""
         if mail is None:
             return
-        if ration:
+        if ration and mail.tokens:
             ration.put_back(mail.tokens)
-        mail.tokens = []
+        mail.tokens = None
         self._ahead.appendleft(mail)
-
-    def _asks(self, ration: Ration) -> bool:
-        """Whether taking the next mail may ask Redis."""
-        if not self._ahead:
-            self._compose_ahead(ration)
-        return bool(self._ahead) and ration.asks(self._ahead[0].mail.email)
 
     def _look_ahead(self) -> None:
         """Tell, once, that the end is near at the present speed."""
@@ -233,7 +252,7 @@ class BatchRun:
             return None
         self._slot.mark(index, MailState.UNTRIED)
         envelope = Envelope(self._sender, mail.email, not mail.email.isascii(), len(content))
-        return _Prepared(index, mail, envelope, content, [])
+        return _Prepared(index, mail, envelope, content)
 
     def _answered(self, current: _Prepared, answer: Answer | None, server_id: int) -> Answer | None:
         """Record an answer; gives it back when it is trouble that ends this connection."""
