@@ -14,13 +14,13 @@ import pytest
 import redis
 
 from app.cli.check import Report, as_document, examine
-from app.cli.check_machine import holder_is_ours, limit_alerts, port_alerts
-from app.cli.check_services import ask_database, ask_redis, database_alerts, redis_alerts
 from app.config import ROOT, Settings, read_settings
 from app.db import Db, connect
 from app.scaling.declared import declared
 from app.scaling.lint import lint
 from app.scaling.table import parse_table
+from app.watch.machine import holder_is_ours, limit_alerts, port_alerts
+from app.watch.services import ask_database, ask_redis, database_alerts, redis_alerts
 from tests.home_stack import HomeStack, home_stack
 from tests.services import need
 from tests.supervised import REDIS, queue
@@ -213,7 +213,7 @@ def test_limits_that_are_too_low_are_told() -> None:
     huge = parse_table(queue("many", 100).replace("[[queue]]", "[[queue]]\nmax = 1000\nthreads = 64"))
     sums = declared(huge, redis_is_embedded=False)
     code = (
-        "import json, resource; from app.cli.check_machine import limit_alerts; from app.scaling.table import Table;"
+        "import json, resource; from app.watch.machine import limit_alerts; from app.scaling.table import Table;"
         "from app.scaling.declared import Declared;"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256));"
         f"print(json.dumps([a.key for a in limit_alerts(Table((), ()), Declared(0, {sums.max_processes}, 0, 0, 0))]))"

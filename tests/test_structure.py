@@ -23,6 +23,7 @@ LEVELS = (
     {"app.models"},
     {"app.mail", "app.queues"},
     {"app.campaigns", "app.lists", "app.schedules", "app.scaling", "app.workers"},
+    {"app.watch"},
     {"app.cli", "app.web", "actors"},
 )
 LEVEL_OF = {unit: level for level, units in enumerate(LEVELS) for unit in units}

@@ -15,9 +15,6 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.text import Text
 
-from app.cli.answers import Asked
-from app.cli.check_machine import disk_alerts, limit_alerts, permission_alerts, port_alerts
-from app.cli.check_services import ask_database, ask_redis, database_alerts, database_remedy, redis_alerts
 from app.config import ROOT, Settings, make_home, read_settings, setting_problems
 from app.errors import MailcrewError, Unavailable, UsageError
 from app.scaling.alerts import Alert
@@ -28,6 +25,9 @@ from app.scaling.lint import lint
 from app.scaling.memory import machine_mb
 from app.scaling.redis_server import find_redis_server
 from app.scaling.table import Table, load_table
+from app.watch.answers import Asked
+from app.watch.machine import disk_alerts, limit_alerts, permission_alerts, port_alerts
+from app.watch.services import ask_database, ask_redis, database_alerts, database_remedy, redis_alerts
 
 SECONDS = 5.0
 T = TypeVar("T")

@@ -13,25 +13,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from rich.console import Console
 from rich.text import Text
 
-from app.cli.answers import Asked
-from app.cli.check_machine import MIN_FREE_MB, disk_alerts, permission_alerts
-from app.cli.check_processes import process_alerts
-from app.cli.check_services import ask_database, ask_redis, database_alerts, database_remedy, redis_alerts
-from app.cli.stack_picture import Gatherer, Picture, open_existing
 from app.config import TABLE, Settings, make_home, settings
-from app.errors import SettingError, Unavailable
+from app.errors import SettingError
 from app.scaling.alert_routes import alert_server, mail, post
 from app.scaling.alerts import Alert, Message, Tell, tell
-from app.scaling.declared import declared
+from app.watch.answers import Asked
+from app.watch.look import SECONDS, look
+from app.watch.machine import MIN_FREE_MB
+from app.watch.picture import open_existing
 
 HELP = ("what needs somebody's attention", "check --webhook https://chat.example.com/hook")
-SECONDS = 5.0
-T = TypeVar("T")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -66,47 +61,6 @@ def check(root: Path, args: argparse.Namespace) -> int:
         for failure in tell(found, alerts, ways, time.time_ns() // 1_000_000):
             print(f"supervisor-manager: {failure}; tried again at the next check", file=sys.stderr)
     return 1 if alerts else 0
-
-
-def look(found: Settings, root: Path, min_free_mb: int = MIN_FREE_MB) -> tuple[list[Alert], str]:
-    """The problems, and what to say when there is none."""
-    redis = Asked("Redis", partial(ask_redis, found, SECONDS))
-    database = Asked("the database", partial(ask_database, found.database_url))
-    deadline = time.monotonic() + SECONDS
-    picture = Gatherer(found, root, SECONDS).picture()
-    alerts = process_alerts(picture)
-    sums = declared(picture.table, found.redis_is_embedded) if picture.table else None
-    remedy = "bin/supervisor-manager logs redis" if found.redis_is_embedded else "see REDIS_URL"
-    said, mute = _answer(redis, deadline, "redis", remedy)
-    # Without supervisord the embedded one cannot run, and one line says so.
-    if mute and not (found.redis_is_embedded and picture.state is None):
-        alerts.append(mute)
-    if said is not None:
-        alerts += redis_alerts(said)
-    facts, silent = _answer(database, deadline, "database", database_remedy(found.database_url))
-    if silent:
-        alerts.append(silent)
-    if facts is not None:
-        alerts += database_alerts(facts, sums.max_connections if sums else None)
-        if "database" in picture.troubles and not facts.missing:
-            alerts.append(Alert("database", "database", picture.troubles["database"], "see DATABASE_URL"))
-    alerts += disk_alerts(found, min_free_mb)
-    alerts += permission_alerts(found)
-    return alerts, _fine(picture)
-
-
-def _answer(asked: Asked[T], deadline: float, where: str, remedy: str) -> tuple[T, None] | tuple[None, Alert]:
-    try:
-        return asked.answer(deadline), None
-    except Unavailable as error:
-        return None, Alert(where, where, str(error), remedy)
-
-
-def _fine(picture: Picture) -> str:
-    processes = [process for owner in picture.owners for process in owner.processes if process.state == "RUNNING"]
-    queues = [owner for owner in picture.owners if owner.kind == "queue"]
-    backlog = sum(owner.load.backlog or 0 for owner in queues)
-    return f"{len(processes)} processes run, {backlog:,} wait in {len(queues)} queues"
 
 
 def _with_options(found: Settings, args: argparse.Namespace) -> Settings:

@@ -12,11 +12,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.stack_picture import HEARD_AFTER_SECONDS, Gatherer, Owner, Picture
-from app.cli.stack_picture import Group as Processes
 from app.config import Settings
 from app.scaling.memory import machine_mb
 from app.scaling.supervisord import Process
+from app.watch.picture import HEARD_AFTER_SECONDS, Gatherer, Owner, Picture
+from app.watch.picture import Group as Processes
 
 REDRAW_SECONDS = 2.0
 #: Where it is no terminal nobody folds lines, so none is cut.

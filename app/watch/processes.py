@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from app.cli.stack_picture import HEARD_AFTER_SECONDS, Owner, Picture
 from app.scaling.alerts import Alert
 from app.scaling.table import SLOT_NAME
+from app.watch.picture import HEARD_AFTER_SECONDS, Owner, Picture
 
 #: Work that has waited so long with nobody there is no moment between two workers.
 NOBODY_SECONDS = 60.0

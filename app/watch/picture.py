@@ -12,7 +12,6 @@ from urllib.parse import unquote
 
 import redis
 
-from app.cli.answers import Asker
 from app.config import Settings
 from app.db import Db, connect
 from app.errors import Unavailable, UsageError
@@ -24,6 +23,7 @@ from app.scaling.groups import connected
 from app.scaling.memory import tree_mb
 from app.scaling.supervisord import Configured, Process
 from app.scaling.table import SLOT_NAME, Queue, Table, load_table, owner_of_slot
+from app.watch.answers import Asker
 from app.workers.starts import Trouble, restart_trouble
 
 #: The queue whose backlog is recipients, not messages.

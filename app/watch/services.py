@@ -10,11 +10,11 @@ from urllib.parse import unquote
 
 import redis
 
-from app.cli.stack_picture import open_existing
 from app.config import Settings
 from app.db import Db, migration_status
 from app.scaling.alerts import Alert
 from app.scaling.redis_server import OLDEST
+from app.watch.picture import open_existing
 
 #: What the server must let us open beyond our own connections: an administrator's, a dump's.
 SPARE_CONNECTIONS = 5
