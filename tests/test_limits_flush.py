@@ -128,7 +128,7 @@ class World:
         return max(days.values(), default=0)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(limits=limits, doing=steps)
 def test_no_window_has_more_than_its_limit_though_redis_is_flushed(
     db: Db, redis_server: str, limits: Limits, doing: list[tuple[int, str, int]]

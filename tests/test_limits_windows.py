@@ -26,7 +26,7 @@ some_limits = st.builds(
 moment = st.just(0) | st.integers(0, 42).flatmap(lambda power: st.integers(0, round(1.7**power)))
 EVERYTHING = 100_000
 mails = st.just(EVERYTHING) | st.integers(1, EVERYTHING) | st.integers(1, 100)
-ACTIONS = ["reserve", "use", "hold", "wait", "wait and use", "give back", "exchange"]
+ACTIONS = ["reserve", "use", "late", "hold", "wait", "wait and use", "give back", "exchange"]
 DAY = 86_400_000_000
 
 
@@ -74,6 +74,10 @@ def act(replay: Replay, blocks: list[Held], what: str, which: int, wanted: int) 
         clock.skew -= min(DAY, which * wanted * 10_000)
     elif not blocks:
         return
+    elif what == "late":
+        held = blocks[which % len(blocks)]
+        if clock.true <= held.use_by and held.block.left:
+            late(replay, held, wanted, share=which / 9)
     elif what == "use":
         held = blocks[which % len(blocks)]
         if clock.true <= held.use_by and held.block.left:
@@ -83,6 +87,18 @@ def act(replay: Replay, blocks: list[Held], what: str, which: int, wanted: int) 
     elif what == "exchange":
         new = replay.exchange(blocks.pop(which % len(blocks)), wanted)
         blocks += [new] if isinstance(new, Held) else []
+
+
+def late(replay: Replay, held: Held, wanted: int, share: float) -> None:
+    """Mails go out now, are taken after a while and answered still later; then the limiter hears of it."""
+    shortest = min(SECONDS[window] for window, allowed in replay.limits if allowed is not None) * 1_000_000
+    sent, answered = replay.clock.true, held.use_by + min(wanted * 100, shortest)
+    wanted = min(wanted, held.block.left)
+    held.block.left -= wanted
+    held.block.late += wanted
+    replay.used.append((sent + round((answered - sent) * share), wanted))
+    replay.clock.true = answered
+    replay.limiter.give_back(held.block)
 
 
 def reserved(replay: Replay, wanted: int) -> list[Held]:
@@ -163,6 +179,28 @@ def test_small_limits_are_used_up_too(client: redis.Redis, window: str, allowed:
             replay.use(got, got.block.left)
     assert most_in_any(replay.used, length) <= allowed
     assert sum(mails for _, mails in replay.used) >= 0.98 * 120 * allowed
+
+
+def test_mails_that_are_answered_late_count_from_their_answer(client: redis.Redis) -> None:
+    replay = Replay(client, Limits(per_second=10))
+    first = replay.reserve(10)
+    assert isinstance(first, Held)
+    first.block.left -= 4
+    first.block.late += 4
+    replay.clock.true = first.use_by + 900_000
+    answered = replay.clock.true
+    again = replay.exchange(first, 10)
+    assert isinstance(again, Held)
+    assert again.block.left == 6, "what was not used is had again"
+    assert first.block.late == 0
+    replay.limiter.give_back(again.block)
+    replay.clock.true = answered + 500_000
+    rest = replay.reserve(10)
+    assert isinstance(rest, Held)
+    assert rest.block.left == 6
+    refused = replay.reserve(1)
+    assert isinstance(refused, Refusal)
+    assert answered + 1_000_000 <= refused.free_at * 1000 <= answered + 1_006_000
 
 
 def test_tokens_used_at_the_last_moment_count_until_they_are_a_whole_window_old(client: redis.Redis) -> None:

@@ -161,6 +161,8 @@ class BatchRun:
             yield Wait.REPLIES
             answer, next_opened = connection.finish()
             self._in_flight = None
+            if ration:
+                ration.answered(current.tokens)
             trouble = self._answered(current, answer, server_id)
             if trouble:
                 self._untake(following, None)

@@ -38,14 +38,15 @@ class Allowance:
 
     def give_back(self) -> None:
         """The mail was not tried."""
-        block, self._block = self._block, None
-        if block and self._limiter:
-            block.put_back()
-            self._limiter.give_back(block)
+        if self._block:
+            self._block.put_back()
+        self._settle()
 
     def used(self, server_id: int, *, sent: bool) -> None:
         """The mail was tried: limits that are counted again from the database count it too."""
-        self._block = None
+        if self._block:
+            self._block.answered()
+        self._settle()
         result = "sent" if sent else "failed"
         values = (server_id, self._db.now_ms() // MINUTE_MS, NO_CAMPAIGN)
         counted = f"attempts = attempts + 1, {result} = {result} + 1"
@@ -58,3 +59,8 @@ class Allowance:
             f"INSERT INTO deliveries (server_id, minute, campaign_id, attempts, {result}) VALUES (?, ?, ?, 1, 1){tail}",
             *values,
         )
+
+    def _settle(self) -> None:
+        block, self._block = self._block, None
+        if block and self._limiter:
+            self._limiter.give_back(block)

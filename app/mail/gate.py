@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import redis
 
@@ -81,10 +82,10 @@ class Gate:
             return self._note(server, rule, Refusal(self._db.now_ms() + NO_REDIS_MS, str(error)))
         return found if isinstance(found, Block) else self._note(server, rule, self._by_our_clock(found))
 
-    def exchange(self, server: Usable, block: Block, wanted: int) -> Block | Refusal:
-        """Fresh tokens for those of an expired block."""
+    def exchange(self, server: Usable, block: Block, wanted: int, late: Sequence[Block] = ()) -> Block | Refusal:
+        """Fresh tokens for those of an expired block; mails of `late` blocks of the same count from now on."""
         try:
-            found = self.limiter.exchange(block, wanted)
+            found = self.limiter.exchange(block, wanted, late)
         except LimitsUnavailable as error:
             return self._note(server, block.request.rule, Refusal(self._db.now_ms() + NO_REDIS_MS, str(error)))
         return found if isinstance(found, Block) else self._note(server, block.request.rule, self._by_our_clock(found))

@@ -1,7 +1,8 @@
 """What one run over one server may send: a token of the server for each mail, and one of the recipient's domain.
 
 A token is taken before a mail's envelope goes out, and looked at again right before its content does: one that is too
-old by then is exchanged, and when there is none any more, the content does not go.
+old by then is exchanged, and when there is none any more, the content does not go. A mail that was answered later than
+its token was good counts from its answer, for that is when its server may have counted it.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ class Ration:
         if rules:
             self._left.update(rule.domain for email in emails if (rule := rules.for_address(email)))
         self._domains: dict[str, Block] = {}
+        #: Used up or exchanged, and then a late answer came.
+        self._late: list[Block] = []
         self.refused: dict[str, tuple[DomainRule, Refusal]] = {}
 
     def in_hand(self, email: str) -> Tokens | None:
@@ -131,14 +134,21 @@ class Ration:
             if not self._is_current(block):
                 self._gate.limiter.give_back(block)
 
+    def answered(self, tokens: Tokens | None) -> None:
+        """The server has answered, or not within its time, to the content of a mail that holds these tokens."""
+        for block in tokens or ():
+            if block.answered() and not self._is_current(block):
+                self._late.append(block)
+
     def close(self) -> int:
         """Give back what was not used; how many of the server's tokens that were."""
         unused = self._block.left if self._block else 0
-        for block in (self._block, *self._domains.values()):
-            if block is not None and block.left:
+        for block in (self._block, *self._domains.values(), *self._late):
+            if block is not None:
                 self._gate.limiter.give_back(block)
         self._block = None
         self._domains.clear()
+        self._late.clear()
         return unused
 
     def _taken(self, rule: DomainRule | None, used: list[Block]) -> Tokens:
@@ -176,7 +186,9 @@ class Ration:
         """A new block for what is left of an old one, which has expired or is used up."""
         rule = block.request.rule
         limits = self._server.limits if rule is None else rule.limits
-        found = self._gate.exchange(self._server, block, self._bounded(wanted, limits))
+        late = [other for other in self._late if other.request == block.request]
+        self._late = [other for other in self._late if other.request != block.request]
+        found = self._gate.exchange(self._server, block, self._bounded(wanted, limits), late)
         if isinstance(found, Block):
             return found
         if rule is not None:

@@ -14,8 +14,8 @@ UNLIMITED = sys.maxsize
 #: The windows by which tokens are counted, in the order of the scripts. The first three slide; the last is a
 #: calendar day.
 WINDOWS = ("second", "minute", "hour", "day")
-#: How long the slots are into which a sliding window is cut, in seconds: a hundredth of it.
-SLOT_SECONDS = {"second": 0.01, "minute": 0.6, "hour": 36.0}
+#: How long tokens of a sliding window may be used, in seconds: 1.5 % of it.
+USE_SECONDS = {"second": 0.015, "minute": 0.9, "hour": 54.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class Limits:
 
     @property
     def use_seconds(self) -> float:
-        """How long tokens may be used after they were reserved: one slot of the shortest window with a limit."""
-        slots = (SLOT_SECONDS[name] for name, limit in self if limit is not None and name in SLOT_SECONDS)
-        return min(slots, default=SLOT_SECONDS["hour"])
+        """How long tokens may be used after they were reserved: 1.5 % of the shortest window with a limit."""
+        spans = (USE_SECONDS[name] for name, limit in self if limit is not None and name in USE_SECONDS)
+        return min(spans, default=USE_SECONDS["hour"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +91,15 @@ class Block:
     """Tokens in hand, one a mail. For one thread.
 
     `use_by` is in seconds by `app.clock.since_boot`: a token is used when its mail's content goes out, and
-    not after that instant. inf, and `left` is UNLIMITED, for a server without limits.
+    not after that instant. inf, and `left` is UNLIMITED, for a server without limits. `late`: mails whose answer
+    came after it, of which the limiter has not heard yet.
     """
 
     request: Request
     left: int
     use_by: float = math.inf
     grant: Grant | None = field(default=None)
+    late: int = 0
 
     @property
     def server_id(self) -> int:
@@ -120,6 +122,15 @@ class Block:
         """Put back a token that was taken from this very block and not used."""
         if self.grant:
             self.left += 1
+
+    def answered(self) -> bool:
+        """Note the answer to a mail that used a token; whether it was late.
+
+        Between content and answer nobody knows when the server counted it. A late one is counted anew, as of now.
+        """
+        late = self.expired
+        self.late += late
+        return late
 
 
 @dataclass(frozen=True, slots=True)

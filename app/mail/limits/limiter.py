@@ -79,28 +79,28 @@ class Limiter:
         return self._get(Request(server_id, name, Limits(timezone=timezone), rule), wanted)
 
     def give_back(self, block: Block) -> None:
-        """Give back what is left of a block, exactly; it is empty then.
+        """Give back what is left of a block, exactly, and count what was late; it is empty then.
 
         Does not raise: what Redis does not hear of counts as used.
         """
-        left, block.left = block.left, 0
-        if block.grant is None or left < 1:
+        left = block.left
+        back = _given_back([block])
+        if not back:
             return
         try:
-            self._ask(block.request, 0, _given_back(left, block.grant))
+            self._ask(block.request, 0, back)
         except redis.RedisError as error:
             warn("tokens not given back", server=block.request.name, tokens=left, reason=str(error))
 
-    def exchange(self, block: Block, wanted: int) -> Block | Refusal:
-        """Give back what is left of a block and reserve anew for the same, in one step.
+    def exchange(self, block: Block, wanted: int, others: Sequence[Block] = ()) -> Block | Refusal:
+        """Give back what is left of a block (and of `others` of the same) and reserve anew, in one step.
 
         As many as were left and have not long expired are had again for certain, unless a limit was lowered, the
         day ended or Redis lost its counts. Never asks the database.
         """
         if block.grant is None:
             return block
-        left, block.left = block.left, 0
-        return self._get(block.request, wanted, _given_back(left, block.grant))
+        return self._get(block.request, wanted, _given_back([block, *others]), counts=False)
 
     def appointment(self, server_id: int, rule: DomainRule, timezone: str, mails: int) -> int:
         """When to come again with so many mails for a domain that has no token now: ms since 1970.
@@ -156,14 +156,14 @@ class Limiter:
         except redis.RedisError as error:
             raise LimitsUnavailable from error
 
-    def _get(self, request: Request, wanted: int, back: str = "") -> Block | Refusal:
+    def _get(self, request: Request, wanted: int, back: str = "", *, counts: bool = True) -> Block | Refusal:
         plan = _plan(request)
         if not plan.asked:
             return Block(request, UNLIMITED)
         asked = since_boot()
         try:
             answer = self._ask(request, wanted, back)
-            if answer[0] == NOT_COUNTED and not back and self._count(request):
+            if answer[0] == NOT_COUNTED and counts and self._count(request):
                 asked = since_boot()
                 answer = self._ask(request, wanted)
         except redis.RedisError as error:
@@ -251,8 +251,15 @@ def _bucket(key: int, since: int, limits: Limits) -> bytes:
     return struct.pack("<6d", key, since, *(-1 if limit is None else limit for _, limit in limits))
 
 
-def _given_back(tokens: int, grant: Grant) -> str:
-    return f"{tokens} {grant.at} {grant.day_at} {grant.epoch}"
+def _given_back(blocks: Iterable[Block]) -> str:
+    """What the blocks owe, as the scripts read it; they owe nothing any more."""
+    said = []
+    for block in blocks:
+        if block.grant and (block.left or block.late):
+            grant = block.grant
+            said.append(f"{block.left} {block.late} {grant.at} {grant.day_at} {grant.epoch}")
+        block.left = block.late = 0
+    return " ".join(said)
 
 
 def _days(timezone: str, now: int) -> bytes:

@@ -38,7 +38,7 @@ local function free_in_all(wanted)
         elseif i < 4 and limit >= 0 then
             local rounds = math.floor((wanted - 1) / limit)
             local free = free_at(server, bucket, i, wanted - rounds * limit, finish)
-            latest = math.max(latest, free + rounds * (LENGTH[i] + 2 * SLOT[i]))
+            latest = math.max(latest, free + rounds * CYCLE[i])
         end
     end
     return latest

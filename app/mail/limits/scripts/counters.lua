@@ -1,9 +1,9 @@
 -- Put before the other scripts: buckets of counters, one hash for a server and one for each domain with a rule.
 --
--- Instants are in us. A sliding window of length W is cut into slots of W/100. Tokens are counted in the slot of
--- the instant until which they may be used, and count until that whole slot is older than W: so no window of
--- length W, wherever it begins, has more than the limit used in it. The day is counted by quarters of an hour, in
--- which every time zone's midnight falls.
+-- Instants are in us. A sliding window of length W is cut into slots of W/200. Tokens are counted in the slot of
+-- the instant until which they may be used, three slots after they were given, and count until that whole slot is
+-- older than W: so no window of length W, wherever it begins, has more than the limit used in it. The day is counted
+-- by quarters of an hour, in which every time zone's midnight falls.
 --
 -- Fields of a bucket: "1:7" tokens in slot 7 of window 1 (second, 2 minute, 3 hour, 4 day); "state": for each window
 -- its total and the oldest slot in it, then the quarter when the bucket was last used.
@@ -11,9 +11,12 @@
 -- and its last instant), and what it was counted from ("past", "pending", "noted", "counted").
 
 local LENGTH = {1000000, 60000000, 3600000000}
-local SLOT = {10000, 600000, 36000000}
--- Slots that can hold anything: a hundred, the present one, and the next, in which tokens of now are counted.
-local SPAN = 102
+local SLOT = {5000, 300000, 18000000}
+local USE = {15000, 900000, 54000000}
+-- After so long at the latest tokens are free again.
+local CYCLE = {1020000, 61200000, 3672000000}
+-- Slots that can hold anything: two hundred, the present one, and three more, until the last in which tokens count.
+local SPAN = 204
 local MINUTE = 60000000
 local QUARTER = 900000000
 -- Longer than any day: 26 hours, in quarters and in ms.
@@ -76,11 +79,11 @@ local function fill(server, bucket)
     end
     if counted > bucket.since then
         for i = 2, 3 do
-            add(i, math.floor(counted / SLOT[i]) + 1, pending)
+            add(i, math.floor((counted + USE[i]) / SLOT[i]), pending)
         end
         add(4, math.floor(counted / QUARTER), pending)
         -- The second in which the counts were missed is full.
-        add(1, math.floor(noted / SLOT[1]) + 1, math.max(0, bucket.limits[1]))
+        add(1, math.floor((noted + USE[1]) / SLOT[1]), math.max(0, bucket.limits[1]))
     end
     for field, count in pairs(fields) do
         redis.call("HSET", bucket.key, field, count)
@@ -178,7 +181,7 @@ end
 local function slots_of(at, use, day_at)
     local slots = {}
     for i = 1, 3 do
-        slots[i] = math.floor((at + math.min(use, SLOT[i])) / SLOT[i])
+        slots[i] = math.floor((at + math.min(use, USE[i])) / SLOT[i])
     end
     slots[4] = math.floor(day_at / QUARTER)
     return slots

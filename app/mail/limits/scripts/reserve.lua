@@ -1,8 +1,9 @@
 -- Gives tokens back, then reserves tokens in one or more buckets at once: as many as every window leaves.
 -- KEYS: the server's bucket, that of a domain there (if any)
 -- ARGV: now in us ("": Redis's clock), the starts of four days in us (packed), tokens wanted (-1: only look), us
---       within which they are used, what is given back ("" or "tokens at day_at epoch"), then for each bucket asked,
---       packed: number of its key, since when tries count, limits of second, minute, hour, day (-1: none)
+--       within which they are used, what is given back (for each block "tokens late at day_at epoch"; late ones are
+--       not free: they count from now on), then for each bucket asked, packed: number of its key, since when tries
+--       count, limits of second, minute, hour, day (-1: none)
 -- Answers {1, tokens, at, day_at, end of the day, epoch}, {0, free at, bucket, window}, {2, used of each window,
 --       blocked 0 or 1, free at, window} for a look at one bucket, {-1} when the server's tokens are not counted
 --       yet, {-2, now} when none of the days is today. All instants in us by Redis's clock, but `at`.
@@ -25,10 +26,12 @@ for j = 6, #ARGV do
     end
 end
 
-local tokens, at, day_at, epoch = string.match(ARGV[5], "^(%d+) (%d+) (%d+) (%S+)$")
-if epoch == server.epoch then
-    for _, bucket in ipairs(buckets) do
-        change(bucket, slots_of(tonumber(at), use, tonumber(day_at)), -tonumber(tokens))
+for tokens, late, at, day_at, epoch in string.gmatch(ARGV[5], "(%d+) (%d+) (%d+) (%d+) (%S+)") do
+    if epoch == server.epoch then
+        for _, bucket in ipairs(buckets) do
+            change(bucket, slots_of(tonumber(at), use, tonumber(day_at)), -tokens - late)
+            change(bucket, slots_of(server.now, 0, server.wall), tonumber(late))
+        end
     end
 end
 
