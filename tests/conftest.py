@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import pytest
 from app.config import Settings, make_home, read_settings
 from app.db import Db, connect, migrate
 from app.models import tables
+from tests.databases import Databases
 from tests.services import private_mariadb, private_redis
 
 if TYPE_CHECKING:
@@ -50,19 +50,26 @@ def redis_server(short_directory: Path) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def databases(short_directory: Path) -> Databases:
+    return Databases(short_directory)
+
+
 @pytest.fixture(params=["sqlite", "mysql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database on each of the two kinds."""
+def database_url(request: pytest.FixtureRequest, tmp_path: Path, databases: Databases) -> Iterator[str]:
+    """A database on each of the two kinds: empty; migrated where the test also asks for `db`."""
+    migrated = "db" in request.fixturenames
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'test.db'}"
+        path = tmp_path / "test.db"
+        yield databases.sqlite(path) if migrated else f"sqlite:///{path}"
         return
-    name = f"t{uuid.uuid4().hex}"
-    url = request.getfixturevalue("mariadb")
-    root = connect(url.format(name="mysql"))
-    root.run(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
-    yield url.format(name=name)
-    root.run(f"DROP DATABASE {name}")
-    root.close()
+    databases.server = request.getfixturevalue("mariadb")
+    name = databases.take() if migrated else databases.make()
+    yield databases.url(name)
+    if migrated:
+        databases.give(name)
+    else:
+        databases.drop(name)
 
 
 @pytest.fixture
