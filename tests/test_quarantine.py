@@ -11,6 +11,7 @@ from dramatiq.brokers.redis import RedisBroker
 
 from app.queues import keys
 from app.queues.broker import make_broker
+from app.queues.counted import QUARANTINED, RECOVERED, counted_so_far
 from app.queues.dead_letters import dead_letters, replay
 from app.queues.reaper import DEATHS
 from app.queues.tickets import enqueue, waiting
@@ -65,6 +66,9 @@ def test_a_message_that_kills_its_worker_three_times_is_quarantined_and_the_othe
     assert letter.message.args == ("poison",)
     assert letter.reason == f"quarantined: {DEATHS} workers died while they had it in hand"
     assert ran(broker.client, BEGAN).count("poison") == DEATHS
+    counted = counted_so_far(broker.client)
+    assert counted[QUARANTINED] == {"work": 1}
+    assert counted[RECOVERED]["work"] >= DEATHS - 1
 
 
 def test_a_message_that_ends_after_all_starts_counting_anew(broker: RedisBroker, url: str) -> None:

@@ -23,6 +23,7 @@ from dramatiq.brokers.redis import RedisBroker
 from app.queues import keys
 from app.queues.broker import make_broker, redis_client
 from app.queues.consumer import Consumer
+from app.queues.counted import QUARANTINED, RECOVERED, counted_so_far
 from app.queues.reaper import CHUNK, Reaped, reap
 from app.queues.tickets import enqueue, waiting
 from app.workers import loop
@@ -164,6 +165,7 @@ def test_messages_come_back_at_the_head_of_the_queue_the_oldest_first(broker: Re
     assert reap_until(broker.client, ("one",)).put_back == 15
     order = [dramatiq.Message.decode(raw).args[0] for raw in broker.do_fetch("one", 20)]
     assert order == list(range(20))
+    assert counted_so_far(broker.client) == {RECOVERED: {"one": 15}, QUARANTINED: {}}
 
 
 def test_a_queue_that_only_the_dead_worker_served_is_searched_too(broker: RedisBroker, url: str) -> None:

@@ -17,6 +17,7 @@ from app.campaigns.sweep import sweep
 from app.config import Settings
 from app.db import Db
 from app.mail.servers import add_server
+from app.models.counters import Counted, counted_so_far
 from app.models.states import RecipientState
 from app.models.tables import Batch, Campaign, Recipient
 from tests.sending import add_list, add_people, draft, expand, start
@@ -78,6 +79,9 @@ def test_a_dead_workers_batch_is_settled_as_its_journal_says(db: Db, settings: S
         1,
         2,
     )
+    counted = counted_so_far(db)
+    assert counted[Counted.LEASES_RECOVERED] == {"": 1}
+    assert counted[Counted.MAILS_RECOVERED] == {"recorded": 5, "unknown": 2}
     run_sweep(db, settings)
     assert list(settings.journals.iterdir()) == [], "a journal nobody needs is removed"
 
@@ -157,6 +161,7 @@ def test_outcomes_written_twice_count_once(db: Db, settings: Settings, campaign:
     assert write_outcomes(db, campaign, lease.number, lease.token, outcomes, now=6, ready_at=6)
     assert not write_outcomes(db, campaign, lease.number, lease.token, outcomes, now=6, ready_at=6)
     assert Batch.get(Batch.campaign_id == campaign).sent == 10
+    assert not any(counted_so_far(db).values()), "who writes for himself recovers nothing"
     journal.close(remove=True)
 
 

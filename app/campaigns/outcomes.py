@@ -10,6 +10,7 @@ from app.campaigns.bounces import forget_bounces, is_refusal, note_bounces
 from app.campaigns.deliveries import count_attempts
 from app.campaigns.turns import correct_turn
 from app.db import Db
+from app.models.counters import Counted, count
 from app.models.states import BatchState, RecipientState
 
 #: A mail that killed its worker this often while being composed fails with that reason.
@@ -64,6 +65,8 @@ def write_outcomes(
             if refund:
                 correct_turn(db, campaign_id, refund, now)
             count_attempts(db, campaign_id, outcomes)
+            if settling:
+                _count_recovery(db, outcomes)
         else:
             correct_unknown(db, campaign_id, number, token, outcomes, now)
     return fenced
@@ -89,6 +92,12 @@ def correct_unknown(db: Db, campaign_id: int, number: int, token: str, outcomes:
         _count_bounces(db, [*others, *new], settling=True)
         count_again(db, campaign_id, number, now)
     return True
+
+
+def _count_recovery(db: Db, outcomes: Sequence[Outcome]) -> None:
+    unknown = sum(o.state is RecipientState.UNKNOWN for o in outcomes)
+    count(db, Counted.LEASES_RECOVERED, {"": 1})
+    count(db, Counted.MAILS_RECOVERED, {"recorded": len(outcomes) - unknown, "unknown": unknown})
 
 
 def _end_lease(

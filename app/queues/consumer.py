@@ -43,14 +43,18 @@ class Consumer:
         where = [keys.acks(self.name, queue), keys.waiting(queue), keys.messages(queue)]
         return int(run_script(self._client, "put_back", where, ids))
 
-    def bury(self, queue: str, id_: str, message: Message[Any] | None, reason: str | None) -> bool:
+    def bury(self, queue: str, id_: str, message: Message[Any] | None, reason: str | None, counter: str = "") -> bool:
         """Move a message to the dead letters with what is known of its failure; whether it was in hand.
 
+        `counter`: what grows by one with it, as `app/queues/counted.py` names it.
         Dramatiq's own `nack` keeps the message as it was enqueued: without the error that ended it.
         """
-        where = [keys.acks(self.name, queue), keys.messages(queue), keys.dead(queue), keys.dead_messages(queue)]
+        where = [
+            keys.acks(self.name, queue), keys.messages(queue), keys.dead(queue), keys.dead_messages(queue),
+            keys.COUNTED,
+        ]  # fmt: skip
         data = with_reason(message, reason) if message else b""
-        return bool(run_script(self._client, "bury", where, [id_, data]))
+        return bool(run_script(self._client, "bury", where, [id_, data, counter]))
 
     def unknown(self, queue: str, known: Collection[str]) -> list[str]:
         """Ids of what this worker was given and does not know of."""

@@ -11,6 +11,9 @@ CONSUMERS = "mailcrew:consumers"
 #: Hash: consumer → the heartbeat last seen and how long it has not changed.
 WATCH = "mailcrew:watch"
 
+#: Hash: what the scripts count where they do it, as "NAME QUEUE" → how often. They fall to 0 with Redis's data.
+COUNTED = "mailcrew:counted"
+
 
 def acks(consumer: str, queue: str) -> str:
     """Set: ids of the messages that a consumer has fetched and not acknowledged."""

@@ -18,6 +18,7 @@ from dramatiq.common import dq_name
 from app.events import emit, warn
 from app.queues import keys
 from app.queues.consumer import Consumer
+from app.queues.counted import QUARANTINED, RECOVERED, field
 from app.queues.dead_letters import read_message, trim
 from app.queues.scripts import run_script
 
@@ -104,10 +105,11 @@ def _unregister_the_gone(client: redis.Redis, names: list[str]) -> None:
 def _take_back(client: redis.Redis, name: str, score: str, queue: str, chunks: int) -> tuple[int, int, int]:
     """Work off one set of a dead consumer; messages put back, messages buried, scripts run."""
     put_back, buried, used = 0, 0, 0
-    where = [keys.HEARTBEATS, keys.acks(name, queue), keys.waiting(queue), keys.messages(queue)]
+    where = [keys.HEARTBEATS, keys.acks(name, queue), keys.waiting(queue), keys.messages(queue), keys.COUNTED]
+    most, counter = DEATHS if counts(queue) else 0, field(RECOVERED, queue)
     while used < chunks:
         used += 1
-        moved, *rest = run_script(client, "take_back", where, [name, score, CHUNK, DEATHS if counts(queue) else 0])
+        moved, *rest = run_script(client, "take_back", where, [name, score, CHUNK, most, counter])
         if moved < 0:
             break  # it was heard again: it lives
         left, *killers = rest
@@ -122,7 +124,7 @@ def _take_back(client: redis.Redis, name: str, score: str, queue: str, chunks: i
 def _bury(client: redis.Redis, name: str, queue: str, id_: str, raw: bytes) -> bool:
     message = read_message(raw)
     reason = f"quarantined: {DEATHS} workers died while they had it in hand"
-    buried = Consumer(client, name, [queue]).bury(queue, id_, message, reason)
+    buried = Consumer(client, name, [queue]).bury(queue, id_, message, reason, field(QUARANTINED, queue))
     if buried:
         warn(
             "message moved to the dead letters: its worker died each time", queue=queue, deaths=DEATHS,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from app.db import Db
+from app.models.counters import Counted, count
 
 KEEP_MS = 30 * 24 * 3600 * 1000
 #: A look that changed nothing is kept this often at most, in ms.
@@ -56,10 +58,13 @@ class History:
         worth = [r for r in records if r.workers != r.target or r.at - self._kept.get(r.queue, 0) >= QUIET_MS]
         self._kept.update((r.queue, r.at) for r in worth)
         self._waiting = rows = [*self._waiting, *worth][-MOST_WAITING:]
-        db.run_many(
-            f"INSERT INTO scaling_decisions ({', '.join(_COLUMNS)})",
-            [(*[getattr(r, name) for name in _COLUMNS[:-2]], _cut(r.bound_by, 100), _cut(r.reason, 500)) for r in rows],
-        )
+        with db.transaction():
+            db.run_many(
+                f"INSERT INTO scaling_decisions ({', '.join(_COLUMNS)})",
+                [(*(getattr(r, name) for name in _COLUMNS[:-2]), _cut(r.bound_by, 100), _cut(r.reason, 500))
+                 for r in rows],
+            )  # fmt: skip
+            count(db, Counted.SCALING_CHANGES, Counter(way for r in rows if (way := _way(r))))
         self._waiting = []
         newest = max((r.at for r in records), default=0)
         if newest - self._pruned >= QUIET_MS:
@@ -82,6 +87,12 @@ def prune(db: Db, before: int) -> int:
         before, PRUNE_CHUNK,
     )  # fmt: skip
     return db.run("DELETE FROM scaling_decisions WHERE at < ? AND id <= ?", before, newest) if newest else 0
+
+
+def _way(record: Record) -> str:
+    if record.target == record.workers:
+        return ""
+    return f"{record.queue} {'up' if record.target > record.workers else 'down'}"
 
 
 def _cut(text: str | None, length: int) -> str | None:

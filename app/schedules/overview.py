@@ -8,15 +8,19 @@ from app.db import Db
 from app.models.schedules import RunStatus
 from app.schedules.answers import queue_state
 from app.schedules.claims import CLAIMABLE
-from app.schedules.search import STATUSES
+from app.schedules.search import LATE_MS, STATUSES
 
 
 @dataclass(frozen=True)
 class Overview:
-    """Counts of users; instants in ms. `failed`: some target is not as it should be; `broken`: checks were not made."""
+    """Counts of users; instants in ms. `late`: those of `due` who have been so for too long.
+
+    `failed`: some target is not as it should be; `broken`: checks were not made.
+    """
 
     at: int
     due: int
+    late: int
     oldest_due_at: int | None
     waiting: int
     running: int
@@ -39,6 +43,7 @@ def overview(db: Db, now: int) -> Overview:
     return Overview(
         at=now,
         due=_due(db, now),
+        late=_due(db, now - LATE_MS),
         oldest_due_at=None if oldest is None else int(oldest),
         waiting=queue["waiting"],
         running=queue["active"],
@@ -49,7 +54,10 @@ def overview(db: Db, now: int) -> Overview:
 
 
 def _due(db: Db, now: int) -> int:
-    """Whoever is due, without those whom somebody has: both come from an index alone or from the few who are locked."""
+    """Whoever was due at an instant and is still, without those whom somebody has.
+
+    Both come from an index alone or from the few who are locked.
+    """
     due = "enabled = 1 AND next_run_at <= ?"
     every = db.value(f"SELECT COUNT(*) FROM user_monitor_schedules WHERE {due}", now)
     taken = db.value(f"SELECT COUNT(*) FROM user_monitor_schedules WHERE locked_until IS NOT NULL AND {due}", now)

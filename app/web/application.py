@@ -26,6 +26,7 @@ from app.web import (
     imports,
     latencies,
     lists,
+    metrics,
     openapi,
     queues,
     recipients,
@@ -68,6 +69,7 @@ BLUEPRINTS = (
     lists.routes,
     imports.routes,
     subscribers.routes,
+    metrics.routes,
 )
 
 

@@ -38,10 +38,12 @@ class Change(TypedDict):
 
 
 class OverviewDocument(TypedDict):
-    """Counts of users. `lag_ms`: how long the longest has been due whom nobody has claimed; `failed`: some target is
-    not as it should be; `broken`: the checks of the last run could not be made, or were cut off."""
+    """Counts of users. `late`: those of `due` who have been so for two minutes; `lag_ms`: how long the longest has been
+    due whom nobody has claimed; `failed`: some target is not as it should be; `broken`: the checks of the last run
+    could not be made, or were cut off."""
 
     due: int
+    late: int
     oldest_due_at: str | None
     lag_ms: int
     waiting: int
@@ -87,8 +89,8 @@ def every() -> Response:
 def all_together() -> OverviewDocument:
     seen = counted()
     return {
-        "due": seen.due, "oldest_due_at": iso(seen.oldest_due_at), "lag_ms": seen.lag_ms, "waiting": seen.waiting,
-        "running": seen.running, "failed": seen.failed, "broken": seen.broken, "off": seen.off,
+        "due": seen.due, "late": seen.late, "oldest_due_at": iso(seen.oldest_due_at), "lag_ms": seen.lag_ms,
+        "waiting": seen.waiting, "running": seen.running, "failed": seen.failed, "broken": seen.broken, "off": seen.off,
     }  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def test_the_overview_counts_users_by_what_they_wait_for(me: Caller, db: Db) -> 
 
     assert LATE_MS <= found.pop("lag_ms") < LATE_MS + 60_000
     assert found.pop("oldest_due_at")
-    assert found == {"due": 1, "waiting": 1, "running": 1, "failed": 2, "broken": 1, "off": 4}
+    assert found == {"due": 1, "late": 1, "waiting": 1, "running": 1, "failed": 2, "broken": 1, "off": 4}
 
 
 def test_users_are_found_by_address_and_standing_with_the_way_to_the_next_page(me: Caller, db: Db) -> None:

@@ -1,6 +1,6 @@
 -- Moves a message from a consumer's hands to the dead letters; answers 1, or 0 when it holds it no more.
--- KEYS: acks of the consumer, messages of the queue, dead letters, their messages
--- ARGV: id, data ("": as it is)
+-- KEYS: acks of the consumer, messages of the queue, dead letters, their messages, counters
+-- ARGV: id, data ("": as it is), counter that grows by one ("": none)
 
 if redis.call("SISMEMBER", KEYS[1], ARGV[1]) == 0 then
     return 0
@@ -17,4 +17,7 @@ if data then
 end
 redis.call("SREM", KEYS[1], ARGV[1])
 redis.call("HDEL", KEYS[2], ARGV[1])
+if ARGV[3] ~= "" then
+    redis.call("HINCRBY", KEYS[5], ARGV[3], 1)
+end
 return 1

@@ -1,8 +1,8 @@
 -- Puts a dead consumer's messages back at the head of their queue, the oldest first.
 -- Answers {moved, left in its hands, id, data, id, data, ...}: those pairs have killed too often and
 -- are left for the caller to bury. Answers {-1} when the consumer was heard again.
--- KEYS: heartbeats, acks of the consumer, queue, its messages
--- ARGV: consumer, score it was silent with, messages at most, deaths at most (0: not counted)
+-- KEYS: heartbeats, acks of the consumer, queue, its messages, counters
+-- ARGV: consumer, score it was silent with, messages at most, deaths at most (0: not counted), counter of those moved
 
 if redis.call("ZSCORE", KEYS[1], ARGV[1]) ~= ARGV[2] then
     return {-1}
@@ -37,5 +37,8 @@ table.sort(back, function(a, b) return a[2] > b[2] end)
 for _, one in ipairs(back) do
     redis.call("LPUSH", KEYS[3], one[1])
     moved = moved + 1
+end
+if moved > 0 then
+    redis.call("HINCRBY", KEYS[5], ARGV[5], moved)
 end
 return {moved, redis.call("SCARD", KEYS[2]), unpack(killers)}
