@@ -45,7 +45,7 @@ def test_a_check_every_interval_makes_a_line_without_gaps(db: Db, reader: Caller
     """However late within its minute a run begins."""
     user = add_user(db)
     target = add_http(db, user, "http://x.test/")
-    begin = db.now_ms() - 200 * 5 * MINUTE
+    begin = (db.now_ms() // MINUTE - 200 * 5) * MINUTE
     for number in range(200):
         note(db, target, begin + number * 5 * MINUTE + number * 7919 % 59_000, 40 + number % 2 * 20)
     found = plot(reader, f"{user}/targets/latencies")
