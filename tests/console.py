@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 
 from flask import Flask
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
@@ -21,6 +21,8 @@ from tests.services import need
 
 DESKTOP = (1280, 900)
 PHONE = (390, 844)
+# A page that is slow because all cores are busy is none that is wrong.
+expect.set_options(timeout=30_000)
 BROWSER = {"Accept": "text/html,application/xhtml+xml"}
 
 

@@ -98,7 +98,7 @@ class Installation:
         self.environ = {key: value for key, value in os.environ.items() if key not in unset}
         self.environ |= {
             "MAILCREW_HOME": str(self.home), "DATABASE_URL": database_url, "SEND_BATCH_SIZE": "50",
-            "HTTP_BIND": f"127.0.0.1:{_free_port()}",
+            "HTTP_BIND": f"127.0.0.1:{free_port()}",
         }  # fmt: skip
 
     @property
@@ -149,6 +149,7 @@ def installed(directory: Path, database_url: str, table: str = TABLE) -> Iterato
         made.end()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One on which nobody listens at the moment."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return int(taken.getsockname()[1])

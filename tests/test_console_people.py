@@ -162,7 +162,7 @@ def test_a_file_is_sent_and_watched_in_a_browser(app: Flask, here: Settings, db:
         work_off(db, here, threading.Event())
         page.locator(".badge.done").wait_for()
         with page.expect_download() as downloading:
-            page.locator(".imports a.bad").click()
+            page.locator(".imports .bad a").click()
         assert downloading.value.path().read_text().startswith("line,reason,row\n3,")
         assert seen.sticks_out() == 0
 

@@ -22,6 +22,7 @@ from examples.giftshop import websocket
 from examples.giftshop.backlog_monitor import BacklogMonitor
 from examples.giftshop.enqueue import SAMPLE
 from examples.giftshop.log_monitor import QUIET_SECONDS, LogMonitor
+from tests.deployed import free_port
 from tests.home_stack import HomeStack
 from tests.services import need
 from tests.smtp_server import SmtpServer
@@ -34,11 +35,6 @@ CALLS = {
     "GET /api/cards/4012888888881881", "POST /chat", "POST /api/orders/order-1/confirm",
     "POST /api/orders/order-1/archive",
 }  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import pytest
 from app.config import ROOT, Settings
 from app.scaling.processes import processes_of
 from app.workers.parent import ADDRESS, parent_at_start
+from tests.deployed import free_port
 from tests.home_stack import HomeStack, home_stack
 from tests.services import need
-from tests.test_web_service import free_port
 from tests.working import WorkerProcess, eventually
 
 TABLE = """

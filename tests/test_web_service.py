@@ -21,6 +21,7 @@ import pytest
 from app.config import ROOT, Settings
 from app.db import Db
 from app.models.tokens import create_token
+from tests.deployed import free_port
 from tests.services import need
 from tests.supervised import REDIS, Stack, queue, wait_for
 from tests.working import eventually
@@ -60,12 +61,6 @@ class Site:
             return self.ask("/api/health")[0] in (200, 503)
         except OSError:
             return False
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

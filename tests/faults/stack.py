@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from app.config import ROOT
 from app.scaling.processes import Found, processes_of
+from tests.deployed import free_port
 from tests.faults.fleet import Seat
 
 #: Threads of the send workers in the shipped table.
@@ -27,7 +27,7 @@ class StackFleet:
 
     def __init__(self, home: Path, environ: Mapping[str, str]) -> None:
         self._home = home
-        self._environ = {**environ, "HTTP_BIND": f"127.0.0.1:{_free_port()}"}
+        self._environ = {**environ, "HTTP_BIND": f"127.0.0.1:{free_port()}"}
         self.threads_killed = self.killed = self.restarts = 0
 
     def __enter__(self) -> StackFleet:
@@ -88,9 +88,3 @@ class StackFleet:
     def _pids(self) -> set[int]:
         found: list[Found] = processes_of(self._home)
         return {process.pid for process in found}
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

@@ -25,8 +25,8 @@ function showTimes(where) {
   }
 }
 
-// An observer sees what htmx brings before it is painted, whatever its events are called.
-new MutationObserver(() => showTimes(document)).observe(document.body, {childList: true, subtree: true});
+// An observer sees what htmx brings before it is painted, whatever its events are called; also a text in its old place.
+new MutationObserver(() => showTimes(document)).observe(document.body, {childList: true, characterData: true, subtree: true});
 setInterval(() => document.hidden || showTimes(document), 1000);
 showTimes(document);
 
