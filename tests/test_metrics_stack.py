@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 
 from app.db import Db
-from tests.deployed import TABLE, SlowServer
+from tests.deployed import TABLE, SlowServer, free_port
 from tests.home_stack import HomeStack, home_stack
 from tests.scraping import Scraped
 from tests.sending import add_list, add_people, add_test_server, draft, start
 from tests.services import need
-from tests.test_web_service import free_port
 from tests.working import eventually
 
 WEB = """
