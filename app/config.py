@@ -31,6 +31,8 @@ LONGEST_SOCKET_DIR = 85
 HOST_GONE_SECONDS = 3600
 #: It must have missed more than one renewal for a passing reason.
 HOST_GONE_LEASES = 4
+#: Users that later transactions of a dispatch claim, unless DISPATCH_BATCH_SIZE says how many.
+LARGEST_BATCH = 10_000
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ class Settings:
     check_results_days: int
     upload_mb: int
     dispatch_batch_size: int
+    dispatch_batch_most: int
     dispatch_lock_ttl: int
     default_interval_minutes: int
     worker_concurrency: int | None
@@ -196,6 +199,7 @@ def read_settings(environ: Mapping[str, str], root: Path = ROOT) -> Settings:
         "redis_is_embedded": not parsed["REDIS_URL"],
         "queues_file": root / Path(parsed["QUEUES_FILE"]).expanduser() if parsed["QUEUES_FILE"] else None,
         "host_gone_seconds": _host_gone(values.get("HOST_GONE_SECONDS") or "", parsed),
+        "dispatch_batch_most": parsed["DISPATCH_BATCH_SIZE"] if values.get("DISPATCH_BATCH_SIZE") else LARGEST_BATCH,
         "notice_from": parsed["NOTICE_FROM"] or parsed["ALERT_MAIL"] or f"mailcrew@{socket.gethostname()}",
     }
     short = Settings(**{**plain, **said_otherwise})
@@ -235,8 +239,7 @@ def setting_problems(environ: Mapping[str, str], root: Path = ROOT) -> list[Sett
 def _values(environ: Mapping[str, str], root: Path) -> tuple[dict[str, str], Path]:
     """Every variable, and the home that they name."""
     values = {**_dotenv(root / ".env"), **environ}
-    home = Path(values.get("MAILCREW_HOME") or root / "var").expanduser()
-    home = home if home.is_absolute() else (root / home)
+    home = root / Path(values.get("MAILCREW_HOME") or "var").expanduser()
     return {**_dotenv(root / ".env"), **_dotenv(home / ".env"), **environ}, home
 
 

@@ -5,7 +5,7 @@ Any number of dispatchers may do this at once, on any machine: the database deci
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import redis
@@ -20,11 +20,6 @@ from app.schedules.sweep import Put, Swept, pass_over, put_back, remove_old_runs
 
 QUEUE = "monitor"
 ACTOR = "monitor"
-
-#: A round begins with DISPATCH_BATCH_SIZE users a transaction. While there are as many, the next one takes so many
-#: times more, up to MOST: with ten thousand due at once, small transactions cost eight times what large ones do.
-GROWTH = 50
-MOST = 5000
 
 DAY_MS = 86_400_000
 
@@ -62,9 +57,8 @@ def dispatch(
     """
     done = Dispatched(swept=tidy(db, settings, now))
     try:
-        done.swept.put_back = put_back(db, now, settings.dispatch_lock_ttl, put)
-        size = settings.dispatch_batch_size
-        while claims := claim_due(db, token := new_token(), now, settings.dispatch_lock_ttl, size):
+        done.swept.put_back, done.swept.renewed = put_back(db, now, settings.dispatch_lock_ttl, put)
+        for token, claims in _claimed(db, settings, now):
             try:
                 put(token, claims)
             except BaseException:
@@ -72,21 +66,28 @@ def dispatch(
                 raise
             done.claimed += len(claims)
             tell(claims)
-            if len(claims) == size:
-                size = max(size, min(size * GROWTH, MOST))
     except RedisTrouble as error:
         done.errors.append(f"Redis does not answer: {error}")
         warn("schedules not dispatched: Redis does not answer", reason=str(error), claimed=done.claimed)
-    # Last, for who is due now and in nobody's hands has been claimed: what is left in the index is few.
-    done.swept.overruns = pass_over(db, now)
     if done.claimed or done.swept.put_back:
         emit("schedules dispatched", users=done.claimed, put_back=done.swept.put_back, overruns=done.swept.overruns)
     return done
 
 
+def _claimed(db: Db, settings: Settings, now: int) -> Iterator[tuple[str, list[Claim]]]:
+    """Batches of users who are due with the token of each, until nobody is."""
+    size, since = settings.dispatch_batch_size, 0
+    while claims := claim_due(db, token := new_token(), now, settings.dispatch_lock_ttl, size, since=since):
+        yield token, claims
+        if len(claims) < size:
+            break
+        size, since = max(size, settings.dispatch_batch_most), claims[-1].period
+
+
 def tidy(db: Db, settings: Settings, now: int) -> Swept:
-    """What needs no queue and comes before the claims: the clock, dead runs, old history."""
+    """What needs no queue and comes before the claims: the clock, dead runs, periods that met a run, old history."""
     swept = Swept(repaired=repair_clock(db, now, settings.dispatch_lock_ttl))
     swept.interrupted = settle_interrupted(db, now)
+    swept.overruns = pass_over(db, now)
     remove_old_runs(db, now - settings.check_results_days * DAY_MS)
     return swept

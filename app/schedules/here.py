@@ -17,7 +17,7 @@ from app.schedules.claims import Claim, Run, claim_due, new_token, start
 from app.schedules.dispatch import tidy
 from app.schedules.running import Check, Ended, carry_out
 from app.schedules.store import refuse_busy, run_now
-from app.schedules.sweep import pass_over, waiting_claims
+from app.schedules.sweep import waiting_claims
 from app.schedules.users import find_user
 
 #: Somebody else may start or claim the same user between two steps of ours so many times.
@@ -63,16 +63,14 @@ def _start_user(db: Db, settings: Settings, user: User) -> Run:
 
 
 def _claim_and_start(db: Db, settings: Settings, only: int | None = None) -> Run | None:
-    """Claim somebody who is due, or that one, and start his run; None when nobody is."""
-    for _ in range(TRIES):
-        token, now = new_token(), db.now_ms()
-        claims = claim_due(db, token, now, settings.dispatch_lock_ttl, 1, only)
-        if not claims:
-            return None
-        # None: somebody who runs what waits was faster.
-        if run := start(db, claims[0].user_id, token, now):
-            return run
-    return None
+    """Claim somebody who is due, or that one, and start his run; None when nobody is.
+
+    In one transaction: a process that dies leaves nobody claimed and not started.
+    """
+    token, now = new_token(), db.now_ms()
+    with db.transaction():
+        claims = claim_due(db, token, now, settings.dispatch_lock_ttl, 1, only=only)
+        return start(db, claims[0].user_id, token, now) if claims else None
 
 
 def run_due(db: Db, settings: Settings, check: Check) -> Batch:
@@ -92,7 +90,6 @@ def run_due(db: Db, settings: Settings, check: Check) -> Batch:
         thread.start()
     for thread in threads:
         thread.join()
-    pass_over(db, db.now_ms())
     _deliver(db, settings, work.batch)
     remove_old_results(db, db.now_ms(), settings.check_results_days, seconds=TIDY_SECONDS)
     return work.batch

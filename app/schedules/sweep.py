@@ -5,14 +5,14 @@ Every round of a dispatcher begins with it, so a lock that nobody holds any more
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from app.db import Db
 from app.db.connection import Row
 from app.events import warn
 from app.models.schedules import RunStatus
-from app.schedules.claims import LEASE_MS, STARTED, UNSTARTED, Claim, Run, advance, marks, record_run
+from app.schedules.claims import LEASE_MS, STARTED, UNSTARTED, Claim, Run, advance, listed, record_run
 from app.schedules.times import MINUTE, repaired
 
 #: Rows read at a time, and pages of them in one pass.
@@ -20,21 +20,24 @@ PAGE = 500
 PAGES = 40
 #: Runs that have been kept long enough are removed this many at a time.
 OLD_PAGE = 5000
+#: So long after the claim, in ms, its message is in the queue, or whoever should have put it there is dead.
+LOOK_MS = 30_000
 
 INTERRUPTED = "its worker ended, or was cut off, before the run did"
 
-#: Have a claim's message in the queue, unless it is there already.
-Put = Callable[[str, Sequence[Claim]], object]
+#: Have the messages of claims in the queue; answers how many were not there already.
+Put = Callable[[str, Sequence[Claim]], int]
 
 
 @dataclass
 class Swept:
-    """What one pass did."""
+    """What one pass did. `put_back`: claims whose message was missing; `renewed`: those that outlived their lock."""
 
     repaired: int = 0
     interrupted: int = 0
     overruns: int = 0
     put_back: int = 0
+    renewed: int = 0
 
 
 def repair_clock(db: Db, now: int, ttl: int) -> int:
@@ -110,7 +113,8 @@ def pass_over(db: Db, now: int) -> int:
 
     A period that meets a run is counted as an overrun, one that meets a claim in the queue as skipped.
     """
-    where = "enabled = 1 AND next_run_at <= ? AND phase_at <= ? AND locked_by IS NOT NULL"
+    # By the locks, which are few where those who are due are many: the + keeps SQLite from the other index.
+    where = "locked_until > 0 AND +enabled = 1 AND +next_run_at <= ? AND phase_at <= ? AND locked_by IS NOT NULL"
     overruns = db.run(
         f"UPDATE user_monitor_schedules SET overruns = overruns + 1, {advance(db)} WHERE {where} AND {STARTED}",
         now, now, now, now, now,
@@ -124,36 +128,51 @@ def pass_over(db: Db, now: int) -> int:
     return overruns
 
 
-def put_back(db: Db, now: int, ttl: int, put: Put) -> int:
-    """Look for the messages of claims that have waited longer than their lock; how many claims.
+def put_back(db: Db, now: int, ttl: int, put: Put) -> tuple[int, int]:
+    """Look for the message of each claim that waits: how many were missing, and how many had outlived their lock.
 
+    A dispatcher that died between claim and enqueuing, and a Redis that forgot, cost a minute and not a lock's life.
     Token and period stay: a claim in a queue that is longer than the lock lasts would never be served otherwise.
     """
-    done = 0
-    for _ in range(PAGES):
-        claims = waiting_claims(db, PAGE, before=now)
-        for token, mine in claims.items():
-            put(token, mine)
-            done += db.run(
-                "UPDATE user_monitor_schedules SET locked_until = ? "
-                f"WHERE user_id IN ({marks(mine)}) AND locked_by = ? AND locked_until < ? AND {UNSTARTED}",
-                now + ttl, *(claim.user_id for claim in mine), token, now,
+    missing = renewed = 0
+    last = (0, 0)
+    while True:
+        rows = db.rows(
+            "SELECT locked_until, user_id, locked_by, period FROM user_monitor_schedules "
+            "WHERE locked_until >= ? AND locked_until < ? AND (locked_until > ? OR user_id > ?) "
+            f"AND locked_by IS NOT NULL AND {UNSTARTED} ORDER BY locked_until, user_id LIMIT ?",
+            last[0], now + ttl - LOOK_MS, *last, PAGE,
+        )  # fmt: skip
+        for token, mine in _by_token(row[1:] for row in rows).items():
+            missing += put(token, mine)
+        if over := [int(user_id) for until, user_id, *_ in rows if until < now]:
+            renewed += db.run(
+                f"UPDATE user_monitor_schedules SET locked_until = ? WHERE user_id IN ({listed(over)}) "
+                f"AND locked_until < ? AND {UNSTARTED}",
+                now + ttl, now,
             )  # fmt: skip
-        if sum(map(len, claims.values())) < PAGE:
+        if len(rows) < PAGE:
             break
-    return done
+        last = (int(rows[-1][0]), int(rows[-1][1]))
+    if missing:
+        warn("claims had no message in the queue: enqueued again", users=missing)
+    return missing, renewed
 
 
 def waiting_claims(db: Db, limit: int, before: int | None = None) -> dict[str, list[Claim]]:
     """Claims that nobody has started, by token, the oldest first; with `before`: whose lock ran out before then."""
     which, values = ("locked_until > 0", []) if before is None else ("locked_until < ?", [before])
     rows = db.rows(
-        f"SELECT locked_by, user_id, period FROM user_monitor_schedules WHERE {which} AND locked_by IS NOT NULL "
+        f"SELECT user_id, locked_by, period FROM user_monitor_schedules WHERE {which} AND locked_by IS NOT NULL "
         f"AND {UNSTARTED} ORDER BY locked_until LIMIT ?",
         *values, limit,
     )  # fmt: skip
+    return _by_token(rows)
+
+
+def _by_token(rows: Iterable[Row]) -> dict[str, list[Claim]]:
     found: dict[str, list[Claim]] = {}
-    for token, user_id, period in rows:
+    for user_id, token, period in rows:
         found.setdefault(str(token), []).append(Claim(int(user_id), int(period)))
     return found
 

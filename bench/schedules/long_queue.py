@@ -72,7 +72,7 @@ class LongQueue:
         for step in range(hours * 60 * MINUTE // STEP_MS):
             self._now = START + step * STEP_MS
             if step * STEP_MS % MINUTE == 0:
-                self._result.looked_for += dispatch(self._db, self._settings, self._put, self._now).swept.put_back
+                self._result.looked_for += dispatch(self._db, self._settings, self._put, self._now).swept.renewed
                 self._result.most_waiting = max(self._result.most_waiting, len(self._waiting))
             self._work()
             if self._managed:
@@ -94,11 +94,11 @@ class LongQueue:
             "INSERT INTO user_monitor_schedules (user_id, interval_minutes, next_run_at, phase_at)", rows
         )  # fmt: skip
 
-    def _put(self, token: str, claims: Sequence[Claim]) -> None:
-        for key in [(token, claim.user_id) for claim in claims]:
-            if key not in self._since:
-                self._since[key] = self._now
-                self._waiting.append(key)
+    def _put(self, token: str, claims: Sequence[Claim]) -> int:
+        new = [key for claim in claims if (key := (token, claim.user_id)) not in self._since]
+        self._since |= dict.fromkeys(new, self._now)
+        self._waiting += new
+        return len(new)
 
     def _work(self) -> None:
         for ends, going in list(self._going):

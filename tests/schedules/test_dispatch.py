@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import redis
 
-from app.config import Settings
+from app.config import Settings, read_settings
 from app.db import Db
 from app.queues import keys
 from app.queues.broker import redis_client
 from app.schedules.claims import start
 from app.schedules.dispatch import QUEUE, dispatch, put_claims
+from app.schedules.sweep import LOOK_MS
 from app.schedules.times import MINUTE
 from tests.schedules.people import NOW, add_users, schedule
 from tests.working import LossyLine, MortalRedis
@@ -50,14 +51,14 @@ def test_everybody_who_is_due_is_enqueued_once_with_a_token_a_batch(
     found = messages(client)
     assert sorted(user for user, _ in found) == users == sorted(told)
     assert all(schedule(user).locked_by == token for user, token in found)
-    assert len({token for _, token in found}) == 2  # twenty, then up to a thousand
+    assert len({token for _, token in found}) == 2  # twenty, then the others
     assert dispatch(db, settings, put_claims(client), NOW).claimed == 0
     assert len(messages(client)) == 45
 
 
 def test_without_redis_everybody_stays_due(db: Db, settings: Settings) -> None:
     users = add_users(db, 3, minutes=5, due=NOW - 11 * MINUTE)
-    nowhere = redis.Redis(unix_socket_path="/nonexistent/redis.sock")
+    nowhere = redis_client("unix:///nonexistent/redis.sock")
 
     done = dispatch(db, settings, put_claims(nowhere), NOW)
 
@@ -68,22 +69,22 @@ def test_without_redis_everybody_stays_due(db: Db, settings: Settings) -> None:
         assert (found.next_run_at, found.skipped, found.locked_by) == (NOW - 11 * MINUTE, 0, None)
 
 
-def test_messages_that_are_lost_with_redis_are_put_back(db: Db, settings: Settings, client: redis.Redis) -> None:
+def test_messages_that_are_lost_with_redis_are_back_at_the_next_tick(
+    db: Db, settings: Settings, client: redis.Redis
+) -> None:
     users = add_users(db, 3, minutes=60)
     dispatch(db, settings, put_claims(client), NOW)
     before = messages(client)
     client.flushdb()
 
-    later = NOW + settings.dispatch_lock_ttl + 1
-    assert dispatch(db, settings, put_claims(client), later - 2).swept.put_back == 0
-    assert messages(client) == []
-    assert dispatch(db, settings, put_claims(client), later).swept.put_back == 3
+    assert dispatch(db, settings, put_claims(client), NOW + LOOK_MS).swept.put_back == 0
+    assert dispatch(db, settings, put_claims(client), NOW + MINUTE).swept.put_back == 3
 
     assert messages(client) == before
     assert [schedule(user).period for user in users] == [NOW] * 3
 
 
-def test_a_message_that_still_waits_when_the_lock_runs_out_is_not_enqueued_a_second_time(
+def test_a_message_that_still_waits_is_not_enqueued_a_second_time(
     db: Db, settings: Settings, client: redis.Redis
 ) -> None:
     add_users(db, 3, minutes=60)
@@ -91,11 +92,26 @@ def test_a_message_that_still_waits_when_the_lock_runs_out_is_not_enqueued_a_sec
     taken: Any = client.lpop(keys.waiting(QUEUE))  # one of them in a worker's hands
     client.sadd(keys.acks("somebody", QUEUE), taken)
 
+    assert dispatch(db, settings, put_claims(client), NOW + MINUTE).swept.put_back == 0
     for round_ in range(1, 4):
         done = dispatch(db, settings, put_claims(client), NOW + round_ * (settings.dispatch_lock_ttl + 1))
-        assert done.swept.put_back == 3
+        assert (done.swept.put_back, done.swept.renewed) == (0, 3)
 
     assert len(messages(client)) == 2
+
+
+@pytest.mark.parametrize("size", ["", "7"], ids=["grows", "as-set"])
+def test_a_transaction_claims_as_many_as_the_setting_says(
+    db: Db, settings: Settings, client: redis.Redis, size: str
+) -> None:
+    add_users(db, 45)
+    chosen = read_settings({"MAILCREW_HOME": str(settings.home), "DISPATCH_BATCH_SIZE": size})
+    batches: list[int] = []
+
+    dispatch(db, chosen, put_claims(client), NOW, lambda claims: batches.append(len(claims)))
+
+    assert batches == ([7, 7, 7, 7, 7, 7, 3] if size else [20, 25])
+    assert len({token for _, token in messages(client)}) == len(batches)
 
 
 def test_an_answer_of_redis_that_is_lost_doubles_nobody(

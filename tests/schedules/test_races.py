@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +17,10 @@ from app.db import Db
 from app.models.schedules import ScheduleRun
 from app.queues import keys
 from app.queues.broker import redis_client
+from app.schedules.sweep import waiting_claims
 from app.schedules.times import MINUTE
 from tests.schedules.people import NOW, add_users, schedule
+from tests.working import MortalRedis, eventually
 
 pytestmark = pytest.mark.slow
 
@@ -78,6 +82,10 @@ class Process:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
 
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(20)
+
     def end(self) -> None:
         self._process.communicate(timeout=30)
         assert self._process.returncode == 0
@@ -112,6 +120,36 @@ def test_four_dispatchers_at_once_claim_each_user_once_per_period(db: Db, settin
     made = Counter((run.user_id, run.period) for run in ScheduleRun.select())
     assert set(made.values()) == {1}
     assert len(made) == 3 * len(users)
+
+
+def test_users_claimed_by_a_dispatcher_that_was_killed_are_enqueued_a_minute_later(
+    db: Db, settings: Settings, short_directory: Path, tmp_path: Path
+) -> None:
+    directory = short_directory / tmp_path.name
+    directory.mkdir()
+    users = add_users(db, 45, minutes=60)
+    with MortalRedis(directory) as server:
+        here = replace(settings, redis_url=server.url)
+        killed = Process(here, DISPATCHER)
+        server.freeze()
+        killed.say(str(NOW))
+        eventually(lambda: waiting_claims(db, 100), "the first batch is claimed")
+        killed.kill()
+        server.thaw()
+        ((token, claims),) = waiting_claims(db, 100).items()
+        assert server.client.llen(keys.waiting("monitor")) == 0
+
+        next_one = Process(here, DISPATCHER)
+        next_one.say(str(NOW + MINUTE))
+        rest = json.loads(next_one.hear())
+        next_one.end()
+        queued = messages(server.client)
+
+    assert len(claims) == settings.dispatch_batch_size
+    assert {user for user, holder in queued if holder == token} == {claim.user_id for claim in claims}
+    assert sorted(user for user, _ in queued) == users
+    assert len(rest) == len(users) - len(claims)
+    assert {schedule(user).period for user in users} == {NOW}
 
 
 def messages(client: Any) -> list[tuple[int, str]]:

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
+
 from app.db import Db
 from app.models.schedules import RunStatus, ScheduleRun
 from app.schedules.claims import LEASE_MS, Claim, claim_due, finish, release, renew, start
-from app.schedules.sweep import INTERRUPTED, pass_over, put_back, remove_old_runs, repair_clock, settle_interrupted
+from app.schedules.sweep import (
+    INTERRUPTED,
+    LOOK_MS,
+    PAGE,
+    pass_over,
+    put_back,
+    remove_old_runs,
+    repair_clock,
+    settle_interrupted,
+)
 from app.schedules.times import MINUTE
 from tests.schedules.people import NOW, add_users, schedule
 
@@ -20,13 +31,18 @@ def claim_all(db: Db, now: int = NOW) -> None:
 
 
 class Queue:
-    """Writes down what is put into it."""
+    """Writes down what it is asked to have, and has it from then on, or forgets it."""
 
     def __init__(self) -> None:
         self.put: list[tuple[str, int]] = []
+        self.has: set[tuple[str, int]] = set()
 
-    def __call__(self, token: str, claims: Sequence[Claim]) -> None:
-        self.put += [(token, claim.user_id) for claim in claims]
+    def __call__(self, token: str, claims: Sequence[Claim]) -> int:
+        asked = [(token, claim.user_id) for claim in claims]
+        new = set(asked) - self.has
+        self.put += asked
+        self.has |= new
+        return len(new)
 
 
 def test_a_run_whose_worker_died_is_interrupted_and_not_run_again(db: Db) -> None:
@@ -54,32 +70,45 @@ def test_a_run_whose_worker_died_is_interrupted_and_not_run_again(db: Db) -> Non
 def test_a_claim_that_waits_longer_than_its_lock_keeps_token_and_period(db: Db) -> None:
     users, queue = add_users(db, 3, minutes=60), Queue()
     claim_all(db)
-    assert put_back(db, NOW + TTL, TTL, queue) == 0
+    assert put_back(db, NOW + TTL, TTL, queue) == (3, 0)
 
-    assert put_back(db, NOW + TTL + 1, TTL, queue) == 3
+    assert put_back(db, NOW + TTL + 1, TTL, queue) == (0, 3)
 
-    assert queue.put == [(TOKEN, user) for user in users]
+    assert queue.put == [(TOKEN, user) for user in users] * 2
     assert {schedule(user).locked_until for user in users} == {NOW + 2 * TTL + 1}
     run = start(db, users[0], TOKEN, NOW + TTL + 2)
     assert run is not None
     assert run.period == NOW
 
 
+def test_a_claim_whose_message_is_missing_is_found_at_the_next_round(db: Db) -> None:
+    users, queue = add_users(db, 2 * PAGE + 3, minutes=60), Queue()
+    claim_due(db, TOKEN, NOW, TTL, 5000)
+    started, *waiting = users
+    assert start(db, started, TOKEN, NOW)
+    assert put_back(db, NOW + LOOK_MS, TTL, queue) == (0, 0), "its dispatcher may be about to enqueue it"
+
+    assert put_back(db, NOW + LOOK_MS + 1, TTL, queue) == (len(waiting), 0)
+
+    assert queue.put == [(TOKEN, user) for user in waiting]
+    assert schedule(waiting[-1]).locked_until == NOW + TTL
+    queue.has.remove((TOKEN, waiting[-1]))
+    assert put_back(db, NOW + 2 * MINUTE, TTL, queue) == (1, 0)
+
+
 def test_claims_stay_as_they_are_when_the_queue_takes_nothing(db: Db) -> None:
     (user,) = add_users(db, 1, minutes=60)
     claim_all(db)
 
-    def refuse(token: str, claims: Sequence[Claim]) -> None:
+    def refuse(token: str, claims: Sequence[Claim]) -> int:
         raise ConnectionError
 
-    try:
+    with pytest.raises(ConnectionError):
         put_back(db, NOW + TTL + 1, TTL, refuse)
-    except ConnectionError:
-        pass
 
     assert schedule(user).locked_until == NOW + TTL
     queue = Queue()
-    assert put_back(db, NOW + TTL + 2, TTL, queue) == 1
+    assert put_back(db, NOW + TTL + 2, TTL, queue) == (1, 1)
 
 
 def test_who_still_runs_when_he_is_due_again_is_an_overrun_and_who_still_waits_is_skipped(db: Db) -> None:
