@@ -96,7 +96,7 @@ TABLE: tuple[Setting, ...] = (
     _int("CHECK_RESULTS_DAYS", 30, 1, 3650, "days", "how long every single result of a check is kept"),
     _int("UPLOAD_MB", 500, 1, 100_000, "MB", "the largest file that may be uploaded for an import"),
     _int("DISPATCH_BATCH_SIZE", 20, 1, 5000, "users", "users claimed per transaction; in sync mode: run per call"),
-    _int("DISPATCH_LOCK_TTL", 900_000, 10_000, 86_400_000, "ms", "how long a claim may wait before it is looked for"),
+    _int("DISPATCH_LOCK_TTL", 900_000, 10_000, 86_400_000, "ms", "how long a claim lasts that nobody has begun"),
     _int("DEFAULT_INTERVAL_MINUTES", 5, 1, 1440, "minutes", "between two runs of a new user's checks"),
     Setting("WORKER_CONCURRENCY", "", concurrency, "threads of a monitor worker (default: those of the table, 2)"),
     # Read by app/secrets.py alone, so that no settings that are shown somewhere hold one.
