@@ -178,7 +178,7 @@ def test_a_test_mail_is_sent_and_told(visitor: Visitor, server: SmtpServer) -> N
 
 def test_what_is_missing_is_told_with_the_next_step(visitor: Visitor, db: Db) -> None:
     Server.update(state="removed").execute()
-    assert "bin/mailcrew servers add" in visitor.get("/campaigns/new").text
+    assert "/servers/new" in visitor.get("/campaigns/new").text
     db.run("DELETE FROM memberships")
     db.run("DELETE FROM lists")
     assert 'href="/lists"' in visitor.get("/campaigns/new").text

@@ -21,8 +21,9 @@ OPEN = {
     # These have a secret of their own.
     *((method, f"/api/cron/{path}") for method in ("GET", "HEAD", "POST") for path in ("dispatch", "one-click-start")),
 }  # fmt: skip
-#: What names people.
-FOR_ADMINS = {(method, path) for method in ("GET", "HEAD") for path in ("/audit", "/api/audit")}
+#: What names people, and where passwords are.
+HIDDEN = ("/audit", "/api/audit", "/api/servers/1/settings", "/servers/1/edit", "/servers/new")
+FOR_ADMINS = {(method, path) for method in ("GET", "HEAD") for path in HIDDEN}
 #: What everybody may do who has come in.
 HARMLESS = {*OPEN, ("POST", "/logout"), ("POST", "/api/campaigns/preview")}
 UNKNOWN = [("GET", "/"), ("GET", "/api/nope"), ("POST", "/nope"), ("OPTIONS", "/api/workers"), ("GET", "//api/health")]

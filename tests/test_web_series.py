@@ -26,8 +26,8 @@ def reader(app: Flask) -> Caller:
     return caller(app, "read")
 
 
-def deliver(db: Db, minute: int, campaign: int, sent: int, failed: int = 0) -> None:
-    row = (1, minute, campaign, sent + failed, sent, failed)
+def deliver(db: Db, minute: int, campaign: int, sent: int, failed: int = 0, server: int = 1) -> None:
+    row = (server, minute, campaign, sent + failed, sent, failed)
     db.run(f"INSERT INTO deliveries {COLUMNS} VALUES (?, ?, ?, ?, ?, ?, 0, 0)", *row)
 
 
@@ -46,6 +46,19 @@ def test_what_was_tried_each_minute_without_the_present_one(reader: Caller, db: 
     assert at[(now - 3) * 60] == (17, 15, 2, 0, 0)
     assert at[(now - 2) * 60] == (7, 7, 0, 0, 0)
     assert sum(found["series"]["sent"]) == 22
+
+
+def test_what_one_server_was_asked_alone(reader: Caller, db: Db) -> None:
+    now = db.now_ms() // MINUTE_MS
+    deliver(db, now - 3, 1, 10)
+    deliver(db, now - 3, 1, 4, 1, server=2)
+    deliver(db, now - 2, 2, 7, server=2)
+    add_server(name="s", host="h", port=1, tls="none", now=NOW)
+    add_list(db, "all", add_people(db, 1))
+    assert [draft(db, ["all"]) for _ in range(2)] == [1, 2]
+    for path, sent in (("server=2", 11), ("server=2&campaign=2", 7), ("server=3", 0)):
+        found = reader.get(f"/api/series/deliveries?minutes=10&{path}").get_json()
+        assert sum(found["series"]["sent"]) == sent, path
 
 
 def test_nothing_tried_is_nothing_to_draw(reader: Caller) -> None:

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from typing import Any
 
 from app.cli.context import open_home
 from app.config import Settings
 from app.db import Db
-from app.errors import LimitsUnavailable, Refused, UsageError
+from app.errors import UsageError
 from app.mail.address import parse_address
-from app.mail.allowance import Allowance
-from app.mail.limits import History, Limiter
-from app.mail.one_mail import NotYet, OneMail, Way, send_one
 from app.mail.opening import ProviderTrouble
 from app.mail.server_changes import (
     change_server,
     clear_cooldown,
+    count_from_the_start,
     find_server,
     pause_server,
     remove_server,
     resume_server,
 )
 from app.mail.server_fields import LIMITS, TLS_KINDS
-from app.mail.server_views import limits_of
-from app.mail.trying import address_of, try_session
-from app.mail.when import shown_at
+from app.mail.trying import address_of, send_trial, try_session
 from app.queues.broker import redis_client
 
 #: So long a person waits for a token of the server, in seconds.
@@ -132,8 +127,8 @@ def run_change(args: argparse.Namespace) -> int:
     lines = []
     if changes:
         changed = change_server(db, args.name, changes)
-        if changed.first_limits:
-            lines += _count_from_the_start(settings, db, changed.server_id)
+        if changed.first_limits and not _counted(settings, db, changed.server_id):
+            lines.append("Redis does not answer: what the server has sent so far may not be counted")
         what = ", ".join(name.replace("_", " ") for name in changed.fields)
         lines.append(f"server {args.name}: {what} changed" if what else f"server {args.name} is like that already")
         if changed.released:
@@ -148,14 +143,10 @@ def run_change(args: argparse.Namespace) -> int:
     return 0
 
 
-def _count_from_the_start(settings: Settings, db: Db, server_id: int) -> list[str]:
-    """Have counted what a server sent while it had no limits; what a person should know if that is not possible."""
+def _counted(settings: Settings, db: Db, server_id: int) -> bool:
     client = redis_client(settings.redis_url)
     try:
-        Limiter(client, History(db)).forget(server_id)
-        return []
-    except LimitsUnavailable:
-        return ["Redis does not answer: what the server has sent so far may not be counted"]
+        return count_from_the_start(db, client, server_id)
     finally:
         client.close()
 
@@ -179,35 +170,23 @@ def run_test(args: argparse.Namespace) -> int:
     address = address_of(server)
     print(f"connecting to {address}, tls {server.tls}", flush=True)
     try:
-        try_session(address, lambda step: print(f"  {step}", flush=True))
+        try_session(address, _told)
     except ProviderTrouble as error:
         print(f"mailcrew: {error.reason}", file=sys.stderr)
         return 1
     if args.to is None:
         print(f"server {args.name} can be reached; send a mail: bin/mailcrew servers test {args.name} --to ADDRESS")
         return 0
-    sender = args.sender or settings.notice_from
-    mail = OneMail(
-        sender, args.to, f"Test of server {args.name}", f"Mailcrew has sent this over {address}.",
-        f"<test.{db.now_ms()}@{sender.rpartition('@')[2]}>",
-    )  # fmt: skip
     client = redis_client(settings.redis_url)
     try:
-        way = Way(address, server.id, server.name, limits_of(server))
-        allowance = Allowance(db, Limiter(client, History(db)))
-        try:
-            outcome = send_one(mail, [way], allowance)
-        except NotYet as error:
-            soon = (error.free_at - db.now_ms()) / 1000
-            if soon > PATIENCE_SECONDS:
-                free_at = shown_at(error.free_at, server.timezone, db.now_ms())
-                raise Refused(f"no mail sent: {error}, free at {free_at}") from error
-            time.sleep(max(0.0, soon))
-            outcome = send_one(mail, [way], allowance)
+        send_trial(db, client, server, args.sender or settings.notice_from, args.to, _told)
     finally:
         client.close()
-    print(f"  mail from {sender} to {args.to}: {outcome.reply}")
     return 0
+
+
+def _told(step: str) -> None:
+    print(f"  {step}", flush=True)
 
 
 def run_cool(args: argparse.Namespace) -> int:

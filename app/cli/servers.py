@@ -11,7 +11,6 @@ from app.cli import server_verbs
 from app.cli.context import open_home
 from app.cli.instants import iso
 from app.db import Db
-from app.mail.limits import History, Limiter
 from app.mail.server_fields import LIMITS
 from app.mail.server_views import UNCOUNTED, ServerView, server_views
 from app.mail.servers import add_server
@@ -58,7 +57,7 @@ def run_list(args: argparse.Namespace) -> int:
     settings, db = open_home()
     client = redis_client(settings.redis_url)
     try:
-        views = server_views(Limiter(client, History(db)), db.now_ms())
+        views = server_views(db, client, db.now_ms())
     finally:
         client.close()
     if args.json:
@@ -75,7 +74,12 @@ def run_list(args: argparse.Namespace) -> int:
 
 def document(view: ServerView) -> dict[str, Any]:
     """What scripts read of a server."""
-    return {**asdict(view), "free_at": iso(view.free_at), "cooldown_until": iso(view.cooldown_until)}
+    return {
+        **asdict(view),
+        "free_at": iso(view.free_at),
+        "cooldown_until": iso(view.cooldown_until),
+        "trial_until": iso(view.trial_until),
+    }
 
 
 def line(db: Db, view: ServerView) -> str:
@@ -90,6 +94,8 @@ def line(db: Db, view: ServerView) -> str:
         for name in LIMITS
         if view.limits[name] is not None
     ]
+    if view.max_connections is not None:
+        used.append(f"{'?' if view.connections is None else view.connections}/{view.max_connections} connections")
     weight = f"  weight {view.weight}" if view.weight != 1 else ""
     usage = f"  {', '.join(used)}" if used else ""
     return f"{view.name:20} {view.host}:{view.port:<6} tls {view.tls:9} {state}{weight}{usage}"

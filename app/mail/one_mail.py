@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -21,7 +21,7 @@ from app.db import Db
 from app.errors import Refused, Unavailable
 from app.mail.allowance import Allowance
 from app.mail.limits import Limits, Refusal
-from app.mail.line import Timeouts
+from app.mail.line import Timeouts, Watch
 from app.mail.transport import Connection, Envelope, Kind, Outcome, ProviderTrouble, ServerAddress
 
 #: A server gets seconds where a campaign gives it minutes: somebody waits for this mail.
@@ -78,11 +78,17 @@ class Way:
     limits: Limits = UNLIMITED
 
 
-def send_one(mail: OneMail, ways: Sequence[Way], allowance: Allowance | None = None) -> Outcome:
+def send_one(
+    mail: OneMail,
+    ways: Sequence[Way],
+    allowance: Allowance | None = None,
+    announce: Callable[[Watch], object] = lambda _: None,
+) -> Outcome:
     """Send it over the first of the servers that can, and may by its limits; what it answered.
 
     Raises NotYet when none may now; Unavailable when none could, or when one may have it and did not say so; Refused
-    when one said that the recipient will never have it. Without an allowance limits are not asked.
+    when one said that the recipient will never have it. Without an allowance limits are not asked. `announce` gets
+    each connection before its first packet, so that another thread can abort it.
     """
     content = mail.content()
     until = time.monotonic() + PATIENCE_SECONDS
@@ -92,7 +98,7 @@ def send_one(mail: OneMail, ways: Sequence[Way], allowance: Allowance | None = N
         if allowance and way.server_id and (refusal := allowance.take(way.server_id, way.name, way.limits)):
             refusals.append(refusal)
             continue
-        outcome = hand_over(way.address, mail.sender, mail.recipient, content)
+        outcome = hand_over(way.address, mail.sender, mail.recipient, content, announce)
         if allowance and way.server_id:
             if outcome.kind is Kind.PROVIDER:
                 allowance.give_back()
@@ -111,11 +117,17 @@ def send_one(mail: OneMail, ways: Sequence[Way], allowance: Allowance | None = N
     raise Unavailable(trouble)
 
 
-def hand_over(where: ServerAddress, sender: str, recipient: str, content: bytes) -> Outcome:
+def hand_over(
+    where: ServerAddress,
+    sender: str,
+    recipient: str,
+    content: bytes,
+    announce: Callable[[Watch], object] = lambda _: None,
+) -> Outcome:
     """One whole session with one server; what came of it. Trouble on the way is the provider's."""
     ascii_only = (sender + recipient).isascii()
     try:
-        connection = Connection.open(where, timeouts=TIMEOUTS, local_hostname=socket.gethostname())
+        connection = Connection.open(where, timeouts=TIMEOUTS, local_hostname=socket.gethostname(), announce=announce)
     except ProviderTrouble as error:
         return Outcome(Kind.PROVIDER, error.reason, permanent=error.permanent)
     try:

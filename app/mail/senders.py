@@ -82,6 +82,16 @@ def resume_sender(db: Db, text: str) -> bool:
     return resumed
 
 
+def cooling_at(db: Db, server_id: int, now: int) -> list[tuple[str, int, str]]:
+    """The addresses that a server does not take mails from for a while, until when (ms) and why; by name."""
+    rows = db.rows(
+        "SELECT sender, cooldown_until, cooldown_reason FROM sender_cooldowns WHERE server_id = ? "
+        "AND cooldown_until > ? ORDER BY sender",
+        server_id, now,
+    )  # fmt: skip
+    return [(str(sender), int(until), str(reason)) for sender, until, reason in rows]
+
+
 def senders(db: Db, now: int) -> list[SenderView]:
     """The addresses that are paused, cooling down at a server, or being sent from; by name."""
     paused = {row[0]: row[1:] for row in db.rows("SELECT sender, reason, paused_at FROM paused_senders")}

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import redis
+
 from app.db import Db
-from app.errors import NotFound, Refused
+from app.errors import LimitsUnavailable, NotFound, Refused
 from app.events import emit
+from app.mail.limits import History, Limiter
 from app.mail.server_fields import LIMITS, check_fields
 from app.mail.servers import release_holds
 from app.models.states import CAMPAIGN_ENDED, ServerState
@@ -53,6 +56,15 @@ def find_server(name: str) -> Server:
     return found
 
 
+def server_by_id(server_id: int) -> Server:
+    """The server of this id; raises NotFound. Removed ones are not found."""
+    chosen = (Server.id == server_id) & (Server.state != ServerState.REMOVED)
+    found: Server | None = Server.get_or_none(chosen) if server_id < 2**63 else None
+    if found is None:
+        raise NotFound(f"there is no server {server_id}")
+    return found
+
+
 def change_server(db: Db, name: str, changes: Mapping[str, Any]) -> Changed:
     """Change fields by the names of their columns; None takes a limit, the user or the authority away.
 
@@ -74,6 +86,18 @@ def change_server(db: Db, name: str, changes: Mapping[str, Any]) -> Changed:
     emit("server changed", server=name, fields=different)
     first = not any(before[limit] for limit in LIMITS) and any(changes.get(limit) for limit in LIMITS)
     return Changed(server.id, different, released, first)
+
+
+def count_from_the_start(db: Db, client: redis.Redis, server_id: int) -> bool:
+    """Have counted what a server sent while it had no limits; False when Redis does not answer.
+
+    For one with `Changed.first_limits`; without it what it has sent so far may not be counted.
+    """
+    try:
+        Limiter(client, History(db)).forget(server_id)
+    except LimitsUnavailable:
+        return False
+    return True
 
 
 def pause_server(db: Db, name: str) -> bool:

@@ -92,7 +92,7 @@ class Connection(Channel):
         *,
         timeouts: Timeouts | None = None,
         local_hostname: str,
-        announce: Callable[[Connection], None] | None = None,
+        announce: Callable[[Connection], object] | None = None,
     ) -> Connection:
         """Connect, negotiate, log in; raises ProviderTrouble.
 

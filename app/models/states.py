@@ -24,6 +24,9 @@ CAMPAIGN_EXPANDS = frozenset({CampaignStatus.SENDING, CampaignStatus.PAUSED})
 #: A campaign in one of these never changes again by itself.
 CAMPAIGN_ENDED = frozenset({CampaignStatus.SENT, CampaignStatus.CANCELLED, CampaignStatus.FAILED})
 
+#: Those that may still change.
+CAMPAIGN_OPEN = frozenset(CampaignStatus) - CAMPAIGN_ENDED
+
 
 class ExpansionState(StrEnum):
     RUNNING = "running"

@@ -40,33 +40,37 @@ class Series(TypedDict):
 
 @routes.get("/deliveries")
 @describes(
-    "What was tried over time, of all campaigns or of one", Series,
+    "What was tried over time, of all campaigns or of one, over all servers or one", Series,
     query={
         "minutes": whole_number(1, LONGEST_MINUTES, "how far back (an hour; one campaign: to its beginning)"),
         "campaign": whole_number(1, LARGEST_ID, "only this campaign"),
+        "server": whole_number(1, LARGEST_ID, "only this server, also one that was removed"),
     },
     also={304: None},
 )  # fmt: skip
 def deliveries() -> Response:
     """What was tried in each step; the present minute is not over yet, so it is left out."""
     minutes, campaign = whole("minutes", 0, LONGEST_MINUTES), whole("campaign", 0, LARGEST_ID)
+    server = whole("server", 0, LARGEST_ID)
     db = resources().db
     found = find_campaign(campaign) if campaign else None
     return shared_document(
-        f"deliveries {minutes} {campaign}", lambda: deliveries_of(db, *_span(db, minutes, found), campaign)
+        f"deliveries {minutes} {campaign} {server}",
+        lambda: deliveries_of(db, *_span(db, minutes, found), campaign, server),
     )
 
 
-def deliveries_of(db: Db, begin: int, end: int, campaign: int = 0) -> dict[str, Any]:
+def deliveries_of(db: Db, begin: int, end: int, campaign: int = 0, server: int = 0) -> dict[str, Any]:
     """As `Series`: the mails of each step of the minutes from `begin` to before `end` (minutes since 1970)."""
     step = max(1, -(-(end - begin) // MOST_POINTS))
     begin = begin // step * step
-    which, values = ("AND campaign_id = ? ", [campaign]) if campaign else ("", [])
+    chosen = {name: value for name, value in (("campaign_id", campaign), ("server_id", server)) if value}
+    which = "".join(f"AND {name} = ? " for name in chosen)
     sums = ", ".join(f"SUM({kind})" for kind in KINDS)
     rows = db.rows(
         f"SELECT minute {db.div} {step} AS step, {sums} FROM deliveries WHERE minute >= ? AND minute < ? {which}"
         "GROUP BY step ORDER BY step",
-        begin, end, *values,
+        begin, end, *chosen.values(),
     )  # fmt: skip
     found = {int(row[0]): [int(value) for value in row[1:]] for row in rows}
     steps = range(begin // step, -(-end // step)) if found else range(0)

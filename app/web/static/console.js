@@ -49,6 +49,20 @@ document.addEventListener("submit", (event) => {
   if (question && !confirm(question)) event.preventDefault();
 });
 
+// What takes a while says so, and is not asked for twice.
+document.addEventListener("submit", (event) => {
+  if (event.defaultPrevented || !("going" in event.target.dataset)) return;
+  event.target.querySelector(".going").hidden = false;
+  event.target.querySelector("button").disabled = true;
+});
+// A page that the browser kept is as fresh as a new one.
+addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll("form[data-going]")) {
+    form.querySelector(".going").hidden = true;
+    form.querySelector("button").disabled = false;
+  }
+});
+
 // A local time becomes an instant with its zone in the hidden field that data-zoned names.
 document.addEventListener("submit", (event) => {
   for (const input of event.target.querySelectorAll("[data-zoned]")) {
