@@ -8,7 +8,6 @@ from typing import TypeVar
 from prometheus_client.metrics_core import Metric
 
 from app.db.connection import DatabaseTrouble
-from app.mail.limits import History, Limiter
 from app.mail.server_views import server_views
 from app.queues.broker import RedisTrouble
 from app.queues.counted import counted_so_far
@@ -36,8 +35,7 @@ def collect() -> Sequence[Metric]:
         lambda: read_figures(here.db, here.db.now_ms(), [queue.name for queue in read.queues]),
         DatabaseTrouble,
     )
-    limiter = Limiter(here.redis, History(here.db))
-    servers = _asked(figures is not None, lambda: server_views(limiter, here.db.now_ms()), DatabaseTrouble)
+    servers = _asked(figures is not None, lambda: server_views(here.db, here.redis, here.db.now_ms()), DatabaseTrouble)
     return [
         single("mailcrew_database_up", "Whether the database answers.", float(figures is not None)),
         single("mailcrew_redis_up", "Whether Redis answers.", float(seen.depths is not None and counted is not None)),
