@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import threading
 from typing import Any, NotRequired, TypedDict
 
 from flask import Blueprint, Response, jsonify, request
@@ -22,6 +23,11 @@ routes = Blueprint("cron", __name__, url_prefix="/api/cron")
 
 HEADER = "x-cron-secret"
 MODES = ("queue", "direct", "sync")
+#: Calls that make checks at a time: each may take minutes, and the console needs the other threads of the server.
+AT_ONCE = 4
+#: How long a call waits for one of those to end, in seconds.
+PATIENCE = 2.0
+_places = threading.BoundedSemaphore(AT_ONCE)
 
 
 class DispatchRequest(TypedDict):
@@ -70,11 +76,17 @@ def _dispatched(body: dict[str, Any]) -> Answer:
         raise Problem(400, "invalid", f"mode must be one of: {', '.join(MODES)}", "mode")
     if (mode == "direct") != (said is not None):
         raise Problem(400, "invalid", "userId or email goes with mode direct, and with no other", "mode")
-    if said is not None:
-        return answer_direct(here.db, here.settings, said, run_checks)
-    if mode == "sync":
+    if mode == "queue":
+        return answer_queue(here.db, here.settings, here.redis)
+    if not _places.acquire(timeout=PATIENCE):
+        wait = f"{AT_ONCE} calls are making checks already; whoever is due stays due, try again in a minute"
+        raise Problem(503, "busy", wait, headers={"Retry-After": "60"})
+    try:
+        if said is not None:
+            return answer_direct(here.db, here.settings, said, run_checks)
         return answer_sync(here.db, here.settings, run_checks)
-    return answer_queue(here.db, here.settings, here.redis)
+    finally:
+        _places.release()
 
 
 def _user(body: dict[str, Any]) -> str | int | None:

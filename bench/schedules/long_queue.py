@@ -18,7 +18,11 @@ from app.scaling.rates import Meter
 from app.schedules.claims import Claim, Run, finish, renew, start
 from app.schedules.dispatch import dispatch
 from app.schedules.times import MINUTE
+from bench import common, table
+from bench.common import Place
+from bench.table import Figure
 
+HOURS = 6
 USERS, INTERVAL_MINUTES, WORK_MS = 50, 5, 4 * MINUTE
 STEP_MS, LOOK_MS = 10_000, 10_000
 #: The row of the queue `monitor` in the shipped table.
@@ -87,8 +91,8 @@ class LongQueue:
         return self._result
 
     def _fill(self) -> None:
-        for table in ("user_monitor_schedules", "schedule_runs"):
-            self._db.run(f"DELETE FROM {table}")
+        for name in ("user_monitor_schedules", "schedule_runs"):
+            self._db.run(f"DELETE FROM {name}")
         rows = [(user, INTERVAL_MINUTES, START, START - INTERVAL_MINUTES * MINUTE) for user in self._result.runs]
         self._db.run_many(
             "INSERT INTO user_monitor_schedules (user_id, interval_minutes, next_run_at, phase_at)", rows
@@ -132,3 +136,33 @@ class LongQueue:
                 f"{seconds / 60:.0f} min: {self._workers} → {decision.target}, {decision.reason}"
             )
         self._workers, self._past = decision.target, decision.past
+
+
+FLEETS = (("1 worker of 2", 1, 2), ("1 worker of 4", 1, 4), ("2 workers of 2", 2, 2), ("manager, workers of 2", 0, 2))
+
+
+def long_queue(place: Place) -> list[Figure]:
+    """What becomes of the lag when there is more work than workers, and that nobody is doubled or starved."""
+    figures = []
+    for name, workers, threads in FLEETS:
+        found = LongQueue(place.db, place.settings, name, workers, threads).run(HOURS)
+        figures += described(place.database, found)
+        for reason in found.reasons:
+            common.tell(f"{place.database}, {name}: {reason}")
+    return figures
+
+
+def described(database: str, found: Result) -> list[Figure]:
+    what = f"{database}: {found.name}"
+    counts = found.runs.values()
+    details = (
+        f"lag p50 {found.lag(50):.0f} min, p99 {found.lag(99):.0f} min; runs of a user {min(counts)}–{max(counts)}; "
+        f"{found.skipped:,} periods skipped; {found.most_waiting} waited at most; {found.looked_for} times a claim "
+        f"outlived its lock; workers {found.workers[0]}–{max(found.workers)}"
+    )
+    return [
+        table.figure(f"{what}, runs in {HOURS} h", [float(len(found.lags))], bar=None, details=details),
+        table.figure(
+            f"{what}, doubled or starved", [float(found.doubled + found.at_once + found.starved)], bar=0, at_most=True
+        ),
+    ]  # fmt: skip
