@@ -52,13 +52,21 @@ def test_the_queues_of_the_table_are_counted(reader: Caller, here: Settings, cli
     )
     broker.enqueue(message, delay=60_000)
     plant(client, 1, queues=["expand", "send"])
-    plant(client, 2, queues=["send"])
+    plant(client, 2, queues=["send"], is_processing=True)
 
     queues = {queue["name"]: queue for queue in reader.get("/api/queues").get_json()}
 
     assert list(queues) == ["periodic", "mail", "expand", "send", "monitor"]
-    assert queues["send"] == {"name": "send", "waiting": 3, "in_hand": 1, "delayed": 0, "dead": 1, "workers": 2}
-    assert queues["mail"] == {"name": "mail", "waiting": 0, "in_hand": 0, "delayed": 1, "dead": 0, "workers": 0}
+    assert 0 <= queues["send"].pop("oldest_seconds") < 60
+    nobody = {"waiting": 0, "later": 0, "in_hand": 0, "oldest_seconds": None, "rate_per_second": 0}
+    assert queues["send"] == {
+        "name": "send", "waiting": 3, "in_hand": 1, "delayed": 0, "dead": 1, "workers": 2, "busy": 1,
+        "recipients": nobody,
+    }  # fmt: skip
+    assert queues["mail"] == {
+        "name": "mail", "waiting": 0, "in_hand": 0, "delayed": 1, "dead": 0, "oldest_seconds": None, "workers": 0,
+        "busy": 0, "recipients": None,
+    }  # fmt: skip
     assert queues["expand"]["workers"] == 1
     broker.close()
 
