@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from app import config
-from app.campaigns.batches import Lease, lease_next, mails_of, new_token
+from app.campaigns.batches import Lease, lease_next, new_token
 from app.campaigns.bounces import is_refusal, note_bounces
 from app.campaigns.journal import Journal, MailState
+from app.campaigns.mails import mails_of
 from app.campaigns.outcomes import Outcome, write_outcomes
 from app.campaigns.sweep import sweep
 from app.config import Settings

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.campaigns.batches import Lease, lease_next, mails_of, new_token
+from app.campaigns.batches import Lease, lease_next, new_token
 from app.campaigns.journal import Journal, MailState
+from app.campaigns.mails import mails_of
 from app.campaigns.outcomes import Outcome, write_outcomes
 from app.campaigns.sweep import sweep
 from app.config import Settings

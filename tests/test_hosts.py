@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 import app.campaigns.sweep as sweeping
-from app.campaigns.batches import Lease, lease_next, mails_of, new_token
+from app.campaigns.batches import Lease, lease_next, new_token
 from app.campaigns.hosts import hosts_at_work, settle_dead_host
 from app.campaigns.journal import Journal, MailState, boot_id, host_name
 from app.campaigns.lifecycle import find_campaign
+from app.campaigns.mails import mails_of
 from app.campaigns.outcomes import Outcome, write_outcomes
 from app.campaigns.service import SendService
 from app.campaigns.settling import all_unknown, leases_of, settle

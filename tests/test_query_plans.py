@@ -18,13 +18,14 @@ import pytest
 
 from app.campaigns.audience import known_fields, list_sizes, unique_total
 from app.campaigns.auto_pause import pause_when_failing
-from app.campaigns.batches import disown, hand_back, lease_next, mails_of, new_token
+from app.campaigns.batches import disown, hand_back, lease_next, new_token
 from app.campaigns.bounces import forget_bounces, note_bounces
 from app.campaigns.finish import try_finish
 from app.campaigns.halting import in_hand_from, resume_campaign
 from app.campaigns.housekeeping import next_ready_at, ready_batches
 from app.campaigns.journal import Journal
 from app.campaigns.keeper import LeaseKeeper
+from app.campaigns.mails import mails_of
 from app.campaigns.outcomes import Outcome, write_outcomes
 from app.campaigns.progress import progress_of
 from app.campaigns.recipients import recipients_of

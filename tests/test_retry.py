@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.campaigns.batches import Mail
+from app.campaigns.mails import Mail
 from app.campaigns.retry import backoff, due_at, split_due
 from app.config import read_settings
 from app.errors import SettingError

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app.campaigns.batches import Lease, lease_next, mails_of, new_token
+from app.campaigns.batches import Lease, lease_next, new_token
+from app.campaigns.mails import mails_of
 from app.clock import in_utc
 from app.config import Settings
 from app.db import Db

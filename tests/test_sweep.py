@@ -10,8 +10,9 @@ import time
 
 import pytest
 
-from app.campaigns.batches import Lease, lease_next, mails_of, new_token
+from app.campaigns.batches import Lease, lease_next, new_token
 from app.campaigns.journal import Journal, MailState, Slot, read_owner
+from app.campaigns.mails import mails_of
 from app.campaigns.outcomes import MAX_CRASHES, Outcome, write_outcomes
 from app.campaigns.sweep import sweep
 from app.config import Settings

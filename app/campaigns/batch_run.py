@@ -13,8 +13,8 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from app.campaigns.batches import Mail
 from app.campaigns.journal import MailState, Slot
+from app.campaigns.mails import Mail
 from app.campaigns.outcomes import Outcome
 from app.errors import MailcrewError
 from app.mail.ration import No, Ration, Tokens, stale

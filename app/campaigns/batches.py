@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from app.campaigns.standing import COLUMNS, reasons_to_skip
 from app.campaigns.turns import MAY_LEASE, Turn, may_lease, take_turn, turns
 from app.db import Db
-from app.models.states import BatchState, CampaignStatus, RecipientState
+from app.models.states import BatchState, CampaignStatus
 
 #: The `ready_at` of what may go at once. Not "now": a clock that is set back would make it wait.
 AT_ONCE = 0
@@ -36,23 +33,6 @@ class Lease:
     def refund(self, decided: int) -> float:
         """What the campaign gets back of its turn when so many of the batch were dealt with; below 0: owes more."""
         return (self.charged - decided) / self.weight if self.weight else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Mail:
-    """One recipient of a leased batch, with what the message needs.
-
-    `skip_reason`: why this person is not to be mailed any more, "" for nearly all. `bounces`: refusals in a row so far.
-    """
-
-    subscriber_id: int
-    email: str
-    name: str
-    attributes: dict[str, Any]
-    skip_reason: str
-    attempts: int
-    tried_at: int | None
-    bounces: int = 0
 
 
 def new_token() -> str:
@@ -165,18 +145,3 @@ def is_held(db: Db, lease: Lease) -> bool:
         lease.campaign_id, lease.number, lease.token, BatchState.LEASED,
     )  # fmt: skip
     return found is not None
-
-
-def mails_of(db: Db, lease: Lease) -> list[Mail]:
-    """The pending recipients of a leased batch."""
-    rows = db.rows(
-        f"SELECT {COLUMNS}, s.email, s.name, s.attributes, r.attempts, r.tried_at, s.bounces "
-        f"FROM recipients r{db.by_batch} JOIN subscribers s ON s.id = r.subscriber_id "
-        "WHERE r.campaign_id = ? AND r.batch = ? AND r.state = ? ORDER BY r.subscriber_id",
-        lease.campaign_id, lease.campaign_id, lease.number, RecipientState.PENDING,
-    )  # fmt: skip
-    skip = reasons_to_skip(db, lease.campaign_id, rows)
-    return [
-        Mail(id_, email, name, json.loads(attributes), skip.get(id_, ""), attempts, tried_at, bounces)
-        for id_, _, _, email, name, attributes, attempts, tried_at, bounces in rows
-    ]

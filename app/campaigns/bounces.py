@@ -39,7 +39,7 @@ def note_bounces(db: Db, replies: Mapping[int, str]) -> None:
         db.update_many(
             "subscribers",
             f"status = '{SubscriberStatus.BOUNCED}', status_reason = new_reason",
-            ("who", "new_reason"),
+            {"who": "BIGINT", "new_reason": "VARCHAR(500)"},
             sorted(over),
             "id = who AND status = ?",
             SubscriberStatus.ACTIVE,

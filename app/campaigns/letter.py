@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.campaigns.batches import Mail
+from app.campaigns.mails import Mail
 from app.mail.address import parse_sender
 from app.mail.message import Compiled
 from app.models.tables import Campaign

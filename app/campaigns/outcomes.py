@@ -18,6 +18,12 @@ MAX_CRASHES = 3
 CRASH_REASON = f"composing this mail ended its worker {MAX_CRASHES} times"
 
 
+_GIVEN = {
+    "id": "BIGINT", "new_attempt": "INT", "new_crash": "INT", "new_server": "BIGINT",
+    "new_reason": "VARCHAR(500)", "new_time": "BIGINT",
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one mail. `state` PENDING: tried, and to be tried again later.
@@ -161,7 +167,7 @@ def _update_recipients(db: Db, campaign_id: int, number: int, outcomes: Sequence
             "recipients",
             f"state = '{state}', attempts = attempts + new_attempt, crashes = crashes + new_crash, "
             "server_id = new_server, reason = new_reason, tried_at = new_time",
-            ("id", "new_attempt", "new_crash", "new_server", "new_reason", "new_time"),
+            _GIVEN,
             [(o.subscriber_id, int(o.attempt), int(o.crashed), o.server_id, o.reason[:500], o.tried_at) for o in group],
             "campaign_id = ? AND subscriber_id = id AND batch = ? AND state = ?",
             campaign_id, number, was,

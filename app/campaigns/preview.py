@@ -13,8 +13,8 @@ from email.message import EmailMessage
 from email.policy import default as modern
 
 from app.campaigns.authoring import Checked
-from app.campaigns.batches import Mail
 from app.campaigns.letter import Letter
+from app.campaigns.mails import Mail
 from app.db import Db
 from app.errors import BadField
 from app.mail.address import BadAddress, parse_address

@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Sequence
 
-from app.campaigns.batches import AT_ONCE, Lease, Mail
+from app.campaigns.batches import AT_ONCE, Lease
+from app.campaigns.mails import Mail
 from app.campaigns.outcomes import Outcome, write_outcomes
 from app.campaigns.retry import due_at
 from app.campaigns.station import DATABASE_RETRY_SECONDS

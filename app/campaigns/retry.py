@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from app.campaigns.batches import Mail
+from app.campaigns.mails import Mail
 
 #: Seconds of a minute of RETRY_MINUTES.
 MINUTE = 60.0

@@ -10,35 +10,33 @@ Three things can have happened since the expansion, and each has its reason in w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from app.clock import in_utc
 from app.db import Db
-from app.db.connection import Row
 from app.mail.suppression import opening_rules_for
 from app.models.states import MembershipStatus, RuleKind, SubscriberStatus
 
-#: The first columns of a query over `subscribers s`; they bind the campaign's id. The reason why somebody may not be
-#: mailed, and a number that does not depend on the row, so that it is computed once a query: 1 when a rule is on its
-#: way, and 2 for each list of the campaign that somebody has left. Few columns: MySQL's driver is paid by the value.
-COLUMNS = (
-    f"s.id, CASE WHEN s.status = '{SubscriberStatus.ACTIVE}' THEN NULL ELSE COALESCE(s.status_reason, s.status) END, "
+#: The reason why one of `subscribers s` may not be mailed, NULL for nearly all.
+REASON = f"CASE WHEN s.status = '{SubscriberStatus.ACTIVE}' THEN NULL ELSE COALESCE(s.status_reason, s.status) END"
+#: A number that does not depend on the row, so that it is computed once a query: 1 when a rule is on its way, and 2 for
+#: each list of the campaign that somebody has left. It binds the campaign's id.
+CHANGED = (
     f"EXISTS (SELECT 1 FROM suppressions WHERE kind = '{RuleKind.OPENING}') + "
     "2 * (SELECT COUNT(*) FROM campaign_lists c JOIN lists l ON l.id = c.list_id "
     "WHERE c.campaign_id = ? AND COALESCE(l.unsubscribed_at, 0) <> c.unsubscribed_seen)"
 )
 
 
-def reasons_to_skip(db: Db, campaign_id: int, rows: Sequence[Row]) -> dict[int, str]:
-    """Who of these is not to be mailed any more, and why, by id. `rows` begin with COLUMNS.
+def reasons_to_skip(db: Db, campaign_id: int, people: Mapping[int, str | None], changed: int) -> dict[int, str]:
+    """Who of these is not to be mailed any more, and why, by id. `people`: REASON by id; `changed`: what CHANGED says.
 
     At most two queries, usually none.
     """
-    reasons = {int(row[0]): str(row[1]) for row in rows if row[1]}
-    changed = int(rows[0][2]) if rows else 0
+    reasons = {id_: reason for id_, reason in people.items() if reason}
     if not changed:
         return reasons
-    ids = [int(row[0]) for row in rows if row[0] not in reasons]
+    ids = [id_ for id_ in people if id_ not in reasons]
     if ids and changed > 1:
         reasons |= _departures(db, campaign_id, ids)
     if ids and changed % 2:

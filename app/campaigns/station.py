@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from app.campaigns.batches import Lease, Mail, disown, lease_next, mails_of, new_token
+from app.campaigns.batches import Lease, disown, lease_next, new_token
 from app.campaigns.journal import Slot
 from app.campaigns.keeper import Held, LeaseKeeper
 from app.campaigns.letter import Letter
+from app.campaigns.mails import Mail, mails_of
 from app.campaigns.retry import split_due
 from app.clock import since_boot
 from app.db import Db

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from app.campaigns.blocking import blocked_by
 from app.campaigns.recipients import RecipientView, recipients_of
 from app.campaigns.retry import backoff, due_at
-from app.campaigns.standing import COLUMNS, reasons_to_skip
+from app.campaigns.standing import CHANGED, REASON, reasons_to_skip
 from app.clock import in_utc
 from app.config import settings
 from app.db import Db
@@ -86,14 +86,14 @@ def _recipient(db: Db, campaign: Campaign, key: str, view: RecipientView, now: i
 
 def _waiting(db: Db, campaign: Campaign, key: str, view: RecipientView, now: int) -> str:
     row = db.row(
-        f"SELECT {COLUMNS}, r.tried_at, b.ready_at, b.number FROM subscribers s "
+        f"SELECT {CHANGED}, s.id, {REASON}, r.tried_at, b.ready_at, b.number FROM subscribers s "
         "JOIN recipients r ON r.campaign_id = ? AND r.subscriber_id = s.id "
         "JOIN batches b ON b.campaign_id = r.campaign_id AND b.number = r.batch WHERE s.email_key = ?",
         campaign.id, campaign.id, key,
     )  # fmt: skip
     assert row is not None
-    tried_at, ready_at, batch = row[-3:]
-    skip = reasons_to_skip(db, campaign.id, [row])
+    changed, id_, reason, tried_at, ready_at, batch = row
+    skip = reasons_to_skip(db, campaign.id, {id_: reason}, int(changed))
     if view.state == "sending":
         return "is being sent just now: a worker has it in hand"
     if campaign.status in (CampaignStatus.CANCELLED, CampaignStatus.FAILED):

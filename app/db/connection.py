@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -110,30 +111,41 @@ class Db:
         self,
         table: str,
         assignments: str,
-        names: Sequence[str],
+        columns: Mapping[str, str],
         rows: Sequence[Sequence[Any]],
         where: str,
         *params: Any,
     ) -> int:
         """Update many rows of `table`, each with values of its own; the number of rows matched.
 
-        `names` name the columns of `rows` (they must not be columns of the table); `assignments`
-        and `where` may use them. One statement for up to 400 rows, where row by row each would
-        cost MySQL a round trip.
+        `columns` name the values of `rows`, with their types (MySQL's; names that are no columns of the table);
+        `assignments` and `where` may use them. One statement for up to 400 rows, where row by row each would cost
+        MySQL a round trip.
         """
+        given = self._given_as_json if self.dialect == "mysql" else self._given_as_rows
         done = 0
         for start in range(0, len(rows), 400):
-            part = rows[start : start + 400]
-            first = "SELECT " + ", ".join(f"? AS {name}" for name in names)
-            rest = " UNION ALL SELECT " + ", ".join("?" * len(names))
-            values = f"({first}{rest * (len(part) - 1)}) AS given"
+            values, given_params = given(columns, rows[start : start + 400])
             sql = (
-                f"UPDATE {table} JOIN {values} SET {assignments} WHERE {where}"
+                f"UPDATE {values} STRAIGHT_JOIN {table} SET {assignments} WHERE {where}"
                 if self.dialect == "mysql"
                 else f"UPDATE {table} SET {assignments} FROM {values} WHERE {where}"
             )
-            done += self.run(sql, *_flat(part), *params)
+            done += self.run(sql, *given_params, *params)
         return done
+
+    @staticmethod
+    def _given_as_json(columns: Mapping[str, str], rows: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
+        """The driver is paid by the value and the server by the word: one text instead of hundreds of both."""
+        typed = ", ".join(f"{name} {of} PATH '$[{place}]'" for place, (name, of) in enumerate(columns.items()))
+        text = json.dumps(rows, ensure_ascii=False)
+        return f"JSON_TABLE(?, '$[*]' COLUMNS ({typed})) AS given", [text]
+
+    @staticmethod
+    def _given_as_rows(columns: Mapping[str, str], rows: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
+        first = "SELECT " + ", ".join(f"? AS {name}" for name in columns)
+        rest = " UNION ALL SELECT " + ", ".join("?" * len(columns))
+        return f"({first}{rest * (len(rows) - 1)}) AS given", _flat(rows)
 
     def numbered(self, source: str, column: str, *params: Any) -> tuple[str, tuple[Any, ...]]:
         """A table (id, n) of what `source` (FROM … WHERE …) has in `column`, in order, n counting from 1.

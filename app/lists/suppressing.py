@@ -226,7 +226,7 @@ def _move(db: Db, people: Sequence[Row]) -> int:
     return db.update_many(
         "subscribers",
         f"status = new_status, status_reason = new_reason, bounces = 0, updated_at = {db.now_ms()}",
-        ("who", "new_status", "new_reason", "was_status"),
+        {"who": "BIGINT", "new_status": "VARCHAR(20)", "new_reason": "VARCHAR(500)", "was_status": "VARCHAR(20)"},
         sorted(people),
         "id = who AND status = was_status",
     )
