@@ -12,6 +12,11 @@ def iso(ms: int | None) -> str | None:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds") if ms is not None else None
 
 
+def exact_iso(seconds: float) -> str:
+    """An instant (seconds since 1970) as ISO 8601 in UTC, with its milliseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
 def parse_instant(text: str, option: str) -> int:
     """Ms since 1970 UTC of an ISO 8601 time; raises UsageError without a zone, for its meaning would be a guess."""
     try:

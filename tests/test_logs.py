@@ -81,7 +81,6 @@ def test_rotated_files_are_read_when_the_present_one_is_short(tmp_path: Path) ->
     write(tmp_path, "send_00.log.1", line(3, "3"), line(4, "4"))
     write(tmp_path, "send_00.log", line(5, "5"))
     files = Files(tmp_path, "send", "log")
-    files.find()
     assert [one.fields["event"] for one in files.last(4) if one.fields] == ["2", "3", "4", "5"]
 
 
@@ -90,7 +89,6 @@ def test_lines_without_any_instant_are_as_old_as_their_file(tmp_path: Path) -> N
     plain = write(tmp_path, "send_01.log", "no instant at all")
     os.utime(plain, (4e9, 4e9))
     files = Files(tmp_path, "send", "log")
-    files.find()
     assert [one.text[:2] for one in files.last(2)] == ['{"', "no"]
 
 
@@ -100,7 +98,6 @@ def test_half_a_line_waits_for_its_end(tmp_path: Path) -> None:
         file.write('{"time": "2026-11-22T17:00:02')
         file.flush()
         files = Files(tmp_path, "send", "log")
-        files.find()
         assert [one.fields["event"] for one in files.last(9) if one.fields] == ["whole"]
         assert files.added() == []
         file.write('+00:00", "event": "late"}\n')
@@ -111,7 +108,6 @@ def test_half_a_line_waits_for_its_end(tmp_path: Path) -> None:
 def test_two_rotations_between_two_looks_lose_nothing(tmp_path: Path) -> None:
     path = write(tmp_path, "send_00.log", line(1, "1"))
     files = Files(tmp_path, "send", "log")
-    files.find()
     files.last(1)
     for second in (2, 3):
         with path.open("a") as file:

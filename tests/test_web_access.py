@@ -22,7 +22,10 @@ OPEN = {
     *((method, f"/api/cron/{path}") for method in ("GET", "HEAD", "POST") for path in ("dispatch", "one-click-start")),
 }  # fmt: skip
 #: What names people, and where passwords are.
-HIDDEN = ("/audit", "/api/audit", "/api/servers/1/settings", "/servers/1/edit", "/servers/new")
+HIDDEN = (
+    "/audit", "/api/audit", "/api/servers/1/settings", "/servers/1/edit", "/servers/new", "/logs", "/logs/live",
+    "/api/logs",
+)  # fmt: skip
 FOR_ADMINS = {(method, path) for method in ("GET", "HEAD") for path in HIDDEN}
 #: What everybody may do who has come in.
 HARMLESS = {*OPEN, ("POST", "/logout"), ("POST", "/api/campaigns/preview")}

@@ -26,6 +26,7 @@ from app.web import (
     imports,
     latencies,
     lists,
+    logs,
     metrics,
     openapi,
     queues,
@@ -72,6 +73,7 @@ BLUEPRINTS = (
     imports.routes,
     subscribers.routes,
     metrics.routes,
+    logs.routes,
 )
 
 

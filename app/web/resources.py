@@ -13,7 +13,7 @@ from app.db import Db
 from app.models.tables import bind
 from app.web.probes import Probe
 from app.web.sessions import Sessions
-from app.web.shared import Shared
+from app.web.shared import MOST_KEPT, Shared
 
 EXTENSION = "mailcrew"
 #: A person is waiting and there are few threads, so Redis gets less time than a worker gives it.
@@ -42,9 +42,9 @@ class Resources:
         self._shared: dict[str, Shared[Any]] = {}
         self.probes = {"database": Probe(self._ask_database), "redis": Probe(self.redis.ping)}
 
-    def shared(self, name: str, seconds: float = SHARED_SECONDS) -> Shared[Any]:
-        """What viewers share under this name."""
-        return self._shared.setdefault(name, Shared(seconds))
+    def shared(self, name: str, seconds: float = SHARED_SECONDS, most: int = MOST_KEPT) -> Shared[Any]:
+        """What viewers share under this name; `most` things at a time."""
+        return self._shared.setdefault(name, Shared(seconds, most))
 
     def forget_shared(self) -> None:
         """Somebody has changed something, and is to see it at once."""

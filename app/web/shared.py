@@ -34,8 +34,8 @@ class Shared(Generic[Value]):
     goes into it.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float, most: int = MOST_KEPT) -> None:
+        self._seconds, self._most = seconds, most
         self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, _Kept[Value]] = OrderedDict()
 
@@ -45,7 +45,7 @@ class Shared(Generic[Value]):
         with self._lock:
             kept = self._kept.setdefault(key, _Kept())
             self._kept.move_to_end(key)
-            while len(self._kept) > MOST_KEPT:
+            while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
         with kept.lock:
             begun = time.monotonic()

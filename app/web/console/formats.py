@@ -58,6 +58,12 @@ def instant(ms: int | None) -> Markup:
     )
 
 
+def exact(ms: float) -> Markup:
+    """An instant (ms since 1970) to the millisecond, for logs."""
+    at = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return Markup('<time data-exact datetime="{}">{} UTC</time>').format(at, at[:-1].replace("T", " "))
+
+
 def ago(ms: int | None) -> Markup:
     """An instant that the browser shows as how long ago it was, and counts on."""
     if ms is None:

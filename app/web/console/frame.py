@@ -32,7 +32,7 @@ def install(app: Flask) -> None:
     app.after_request(said.forget)
     app.jinja_env.filters.update(
         number=formats.number, duration=formats.duration, megabytes=formats.megabytes, instant=formats.instant,
-        ago=formats.ago, shortened=formats.shortened,
+        ago=formats.ago, exact=formats.exact, shortened=formats.shortened,
     )  # fmt: skip
     app.jinja_env.globals.update(
         t=words.told, csrf=token_field, static=address, percent=formats.percent, said=said.take

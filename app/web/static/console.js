@@ -6,6 +6,9 @@
 const short = document.documentElement.lang.slice(0, 2);
 const language = navigator.languages.find((one) => one.startsWith(short)) ?? document.documentElement.lang;
 const clock = new Intl.DateTimeFormat(language, {dateStyle: "medium", timeStyle: "medium"});
+const precise = new Intl.DateTimeFormat(language, {
+  month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23",
+});
 const since = new Intl.RelativeTimeFormat(language, {numeric: "always", style: "short"});
 const steps = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
 
@@ -18,7 +21,7 @@ function showTimes(where) {
   for (const time of where.querySelectorAll("time[datetime]")) {
     const at = new Date(time.dateTime);
     if (isNaN(at)) continue;
-    const exact = clock.format(at);
+    const exact = "exact" in time.dataset ? precise.format(at) : clock.format(at);
     const text = "ago" in time.dataset ? ago((Date.now() - at) / 1000) : exact;
     if (time.textContent !== text) time.textContent = text;
     if (time.title !== time.dateTime) time.title = "ago" in time.dataset ? exact : time.dateTime;
@@ -32,7 +35,7 @@ showTimes(document);
 
 // A page that nobody looks at asks for nothing.
 document.addEventListener("htmx:before:request", (event) => {
-  if (document.hidden && event.target.id === "live") event.preventDefault();
+  if (document.hidden && event.target.matches("#live, [data-follow]")) event.preventDefault();
 });
 const lost = document.getElementById("lost");
 const tell = (gone) => { if (lost && lost.hidden === gone) lost.hidden = !gone; };
@@ -69,6 +72,21 @@ document.addEventListener("submit", (event) => {
     event.target.elements[input.dataset.zoned].value = input.value ? new Date(input.value).toISOString() : "";
   }
 });
+
+// And what was chosen before is shown in that local time again.
+for (const input of document.querySelectorAll("[data-zoned][data-at]")) {
+  const at = new Date(input.dataset.at);
+  if (isNaN(at)) continue;
+  input.step = "any";
+  input.value = new Date(at - at.getTimezoneOffset() * 60000).toISOString().slice(0, -1);
+}
+
+// A list that is followed keeps its newest entries only.
+new MutationObserver(() => {
+  for (const list of document.querySelectorAll("[data-most]")) {
+    while (list.children.length > Number(list.dataset.most)) list.lastElementChild.remove();
+  }
+}).observe(document.body, {childList: true, subtree: true});
 
 // A box with data-all ticks every box of its form with that name.
 document.addEventListener("change", (event) => {
