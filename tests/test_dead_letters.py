@@ -16,7 +16,7 @@ from dramatiq.brokers.redis import RedisBroker
 
 from app import config
 from app.cli import dead
-from app.cli.main import run
+from app.cli.running import run
 from app.queues import dead_letters as letters
 from app.queues import keys
 from app.queues.broker import make_broker

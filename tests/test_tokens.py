@@ -11,7 +11,7 @@ import pytest
 
 from app import config
 from app.cli import tokens
-from app.cli.main import run
+from app.cli.running import run
 from app.config import Settings
 from app.db import Db
 from app.errors import NotFound, Refused

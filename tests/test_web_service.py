@@ -29,7 +29,7 @@ from tests.working import eventually
 WEB = f'\n[[service]]\nname = "web"\ncommand = "{{python}} {ROOT}/bin/web"\npriority = 800\n'
 
 CREATE = (
-    "import argparse; from app.cli import tokens; from app.cli.main import run; p = argparse.ArgumentParser();"
+    "import argparse; from app.cli import tokens; from app.cli.running import run; p = argparse.ArgumentParser();"
     "tokens.add(p.add_subparsers()); raise SystemExit(run(p, ['tokens', 'create', 'operator']))"
 )
 

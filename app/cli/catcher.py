@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.cli.main import run
+from app.cli.running import run
 from app.config import Settings, make_home, settings, variable
 from app.errors import Unavailable
 from app.mail.catcher import HOST, serve

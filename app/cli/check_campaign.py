@@ -12,7 +12,7 @@ from app.campaigns.look import Look, told
 from app.cli.context import open_home
 from app.cli.instants import duration, iso
 from app.cli.look import Watcher
-from app.cli.main import run
+from app.cli.running import run
 from app.db import Db
 from app.models.tables import Campaign
 

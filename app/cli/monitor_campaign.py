@@ -17,7 +17,7 @@ from app.campaigns.look import Look, told
 from app.cli.context import open_home
 from app.cli.instants import duration
 from app.cli.look import Watcher
-from app.cli.main import run
+from app.cli.running import run
 
 EIGHTHS = " ▁▂▃▄▅▆▇█"
 HISTORY = 40

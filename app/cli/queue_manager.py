@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from app.cli.main import run
+from app.cli.running import run
 from app.config import ROOT, Settings, make_home, settings
 from app.errors import Refused
 from app.events import emit, start_logging

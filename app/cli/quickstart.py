@@ -19,6 +19,7 @@ from app.cli.catcher import port_file
 from app.cli.context import open_home
 from app.cli.look import Watcher
 from app.cli.monitor_campaign import watch
+from app.cli.running import run
 from app.cli.sample import Sample, write_sample
 from app.config import ROOT, Settings
 from app.db import Db
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--recipients", type=int, default=5000, metavar="N", help="people to mail (default 5000)")
     parser.add_argument("--stop", action="store_true", help="stop everything at the end")
     parser.set_defaults(run=_run)
-    return mailcrew.run(parser, argv)
+    return run(parser, argv)
 
 
 def _run(args: argparse.Namespace) -> int:

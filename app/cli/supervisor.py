@@ -12,7 +12,7 @@ from pathlib import Path
 from app.cli import backup, check_stack, install, scale
 from app.cli.at_work import campaigns_in_hand, doing, workers_here
 from app.cli.logs import show_logs
-from app.cli.main import run
+from app.cli.running import run
 from app.cli.stack_status import print_status
 from app.config import ROOT, Settings, make_home, settings
 from app.db import migrate

@@ -1,0 +1,55 @@
+"""Run a parsed command: one place that turns errors into words and exit codes, for all commands.
+
+Exit codes: 0 done; 1 the thing asked for is not so or failed (reason on stderr); 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from app.db.connection import DatabaseTrouble
+from app.errors import MailcrewError
+
+
+def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
+    """Parse, run the command's `run(args)`, and say a person's mistake without a traceback."""
+    for argument in sys.argv[1:] if argv is None else argv:
+        if not argument.isprintable() and _is_no_text(argument):
+            parser.error(f"{argument!r} is not UTF-8")
+    args = parser.parse_args(argv)
+    handler: Callable[[argparse.Namespace], int] = args.run
+    try:
+        return handler(args)
+    except MailcrewError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return error.exit_code
+    except DatabaseTrouble as error:
+        print(f"{parser.prog}: the database does not answer or is busy ({error}); try again", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has gone; Python would complain again while closing stdout.
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        if not _is_redis_trouble(error):
+            raise
+        print(f"{parser.prog}: Redis does not answer ({error}); see bin/supervisor-manager status", file=sys.stderr)
+        return 1
+
+
+def _is_redis_trouble(error: Exception) -> bool:
+    """Without loading the client, which would be a third of the time of a command that needs none."""
+    client = sys.modules.get("redis")
+    return client is not None and isinstance(error, client.RedisError)
+
+
+def _is_no_text(argument: str) -> bool:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
