@@ -10,14 +10,13 @@ import pytest
 import redis
 from flask import Flask
 
-from app.cli.servers import document
 from app.config import Settings
 from app.db import Db
 from app.mail.cooldown import Spot, Trouble
 from app.mail.limits import History, Limiter, Refusal
 from app.mail.server_changes import server_by_id
 from app.mail.server_fields import OWN_VARIABLES
-from app.mail.server_views import limits_of, server_views
+from app.mail.server_views import limits_of, server_document, server_views
 from app.models.tables import Campaign, Server
 from app.queues.broker import redis_client
 from app.web import tries
@@ -76,7 +75,8 @@ def test_a_server_is_added_and_seen_as_the_command_shows_it(admin: Caller, db: D
     assert admin.get("/api/servers").get_json() == [made]
     assert admin.get(f"/api/servers/{made['id']}").get_json() == made
     (view,) = server_views(db, client, db.now_ms())
-    assert {name: made[name] for name in document(view)} == document(view)
+    told = server_document(view)
+    assert {name: made[name] for name in told} == told
     assert admin.get("/api/servers/99").status_code == 404
     twice = admin.post("/api/servers", NEW)
     assert (twice.status_code, error_of(twice)["field"]) == (409, "name")

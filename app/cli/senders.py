@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
 from typing import Any
 
 from app.campaigns.halting import WAIT_SECONDS, wait_until_quiet_from
 from app.cli.context import open_home
 from app.cli.halting import waiting_seconds
 from app.cli.instants import iso
-from app.mail.senders import BY_HAND, SenderView, pause_sender, resume_sender, sender_key, senders
+from app.mail.senders import BY_HAND, SenderView, pause_sender, resume_sender, sender_document, sender_key, senders
 from app.mail.when import shown_at
 
 
@@ -58,7 +57,7 @@ def run_list(args: argparse.Namespace) -> int:
     now = db.now_ms()
     found = senders(db, now)
     if args.json:
-        print(json.dumps([document(one) for one in found], ensure_ascii=False))
+        print(json.dumps([sender_document(one) for one in found], ensure_ascii=False))
         return 0
     if not found:
         print("nobody is paused, in trouble or being sent from")
@@ -97,12 +96,6 @@ def run_resume(args: argparse.Namespace) -> int:
     else:
         print(f"{sender} may be sent from again" if changed else f"{sender} is not paused")
     return 0
-
-
-def document(one: SenderView) -> dict[str, Any]:
-    """What scripts read of a sender."""
-    cooldowns = [{**asdict(cooling), "until": iso(cooling.until)} for cooling in one.cooldowns]
-    return {**asdict(one), "paused_at": iso(one.paused_at), "cooldowns": cooldowns}
 
 
 def lines(one: SenderView, now: int) -> list[str]:

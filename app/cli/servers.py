@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
 from typing import Any
 
 from app.cli import server_verbs
 from app.cli.context import open_home
-from app.cli.instants import iso
 from app.db import Db
 from app.mail.server_fields import LIMITS
-from app.mail.server_views import UNCOUNTED, ServerView, server_views
+from app.mail.server_views import UNCOUNTED, ServerView, server_document, server_views
 from app.mail.servers import add_server
 from app.mail.when import shown_at
 from app.models.states import ServerState
@@ -61,7 +59,7 @@ def run_list(args: argparse.Namespace) -> int:
     finally:
         client.close()
     if args.json:
-        print(json.dumps([document(view) for view in views], ensure_ascii=False))
+        print(json.dumps([server_document(view) for view in views], ensure_ascii=False))
         return 0
     if not views:
         print("no server yet; add one: bin/mailcrew servers add NAME --host H --port P")
@@ -70,16 +68,6 @@ def run_list(args: argparse.Namespace) -> int:
     if any(view.used is None for view in views):
         print(f"what is used is not known: {UNCOUNTED}; see bin/supervisor-manager status")
     return 0
-
-
-def document(view: ServerView) -> dict[str, Any]:
-    """What scripts read of a server."""
-    return {
-        **asdict(view),
-        "free_at": iso(view.free_at),
-        "cooldown_until": iso(view.cooldown_until),
-        "trial_until": iso(view.trial_until),
-    }
 
 
 def line(db: Db, view: ServerView) -> str:

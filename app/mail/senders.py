@@ -6,12 +6,14 @@ leased of its campaigns (`app/campaigns/batches.py`); campaigns from other sende
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from peewee import IntegrityError
 
 from app.db import Db
 from app.errors import UsageError
+from app.instants import iso
 from app.mail.address import parse_sender
 from app.mail.servers import release_holds
 from app.models.states import CampaignStatus
@@ -45,6 +47,12 @@ class SenderView:
     paused_at: int | None = None
     cooldowns: list[Cooldown] = field(default_factory=list)
     campaigns: list[int] = field(default_factory=list)
+
+
+def sender_document(one: SenderView) -> dict[str, Any]:
+    """What scripts read of a sender."""
+    cooldowns = [{**asdict(cooling), "until": iso(cooling.until)} for cooling in one.cooldowns]
+    return {**asdict(one), "paused_at": iso(one.paused_at), "cooldowns": cooldowns}
 
 
 def sender_key(text: str) -> str:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import redis
 
 from app.db import Db
 from app.errors import LimitsUnavailable
+from app.instants import iso
 from app.mail.limits import History, Limiter, Limits, Request, Usage, keys
 from app.mail.server_fields import LIMITS
 from app.models.states import ServerState
 from app.models.tables import Server
 
+#: The fields of a view that are told as ISO 8601.
+INSTANTS = ("free_at", "cooldown_until", "trial_until")
 UNCOUNTED = "Redis does not answer, and limits are counted there"
 
 
@@ -57,6 +61,11 @@ def server_views(db: Db, client: redis.Redis, now: int, server_id: int | None = 
         _view(server, None if usages is None else usages.get(server.id), opened.get(server.id), now)
         for server in servers
     ]
+
+
+def server_document(view: ServerView) -> dict[str, Any]:
+    """What scripts read of a server."""
+    return {**asdict(view), **{name: iso(getattr(view, name)) for name in INSTANTS}}
 
 
 def limits_of(server: Server) -> Limits:

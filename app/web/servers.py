@@ -7,11 +7,10 @@ from typing import Any, NotRequired, TypedDict
 
 from flask import Blueprint, Response, jsonify
 
-from app.instants import iso
 from app.mail.address import parse_address
 from app.mail.server_changes import User, clear_cooldown, pause_server, remove_server, resume_server, server_by_id
 from app.mail.server_traffic import Counts, counts_today, open_campaigns
-from app.mail.server_views import ServerView, server_views
+from app.mail.server_views import INSTANTS, ServerView, server_document, server_views
 from app.web.access import needs
 from app.web.audit import tell
 from app.web.body import json_object
@@ -39,8 +38,7 @@ AT_SERVER = f"/<int(max={LARGEST_ID}):server_id>"
 #: Counting reads what was sent since midnight, so it is done this often at most, in seconds.
 COUNT_SECONDS = 5.0
 
-_INSTANTS: dict[str, Any] = dict.fromkeys(("free_at", "cooldown_until", "trial_until"), str | None)
-_MORE: dict[str, Any] = {**_INSTANTS, "today": Counts, "campaigns": list[int]}
+_MORE: dict[str, Any] = {**dict.fromkeys(INSTANTS, str | None), "today": Counts, "campaigns": list[int]}
 ServerDocument = like("ServerDocument", ServerView, **_MORE)
 ChangedServer = like("ChangedServer", ServerView, **_MORE, changed=list[str], released=int)
 
@@ -170,8 +168,7 @@ def users() -> dict[int, list[int]]:
 def document(view: ServerView) -> dict[str, Any]:
     """A server as scripts read it."""
     return {
-        **asdict(view),
-        **{name: iso(getattr(view, name)) for name in _INSTANTS},
+        **server_document(view),
         "today": asdict(today().get(view.id, Counts())),
         "campaigns": users().get(view.id, []),
     }
