@@ -41,13 +41,16 @@ class User(Table):
 
 
 class Schedule(Table):
-    """When a user's checks are to run, and how the last run ended. Instants are ms since 1970 UTC."""
+    """When a user's checks are to run, and how the last run ended. Instants are ms since 1970 UTC.
+
+    The database adds `prior_at`, which follows from `next_run_at` and `interval_minutes`.
+    """
 
     user_id = BigIntegerField(primary_key=True)
     enabled = SmallIntegerField(default=1)
     interval_minutes = IntegerField()
     next_run_at = BigIntegerField()
-    phase_at = BigIntegerField()
+    rhythm_at = BigIntegerField(null=True)
     period = BigIntegerField(null=True)
     started_period = BigIntegerField(null=True)
     last_run_at = BigIntegerField(null=True)

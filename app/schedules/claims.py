@@ -24,8 +24,8 @@ LONGEST_ERROR = 500
 UNSTARTED = "(started_period IS NULL OR started_period <> period)"
 #: Somebody has.
 STARTED = "started_period = period"
-#: What can be claimed at an instant; takes that instant twice. A rhythm from the future waits for its repair.
-CLAIMABLE = "enabled = 1 AND locked_by IS NULL AND next_run_at <= ? AND phase_at <= ?"
+#: What can be claimed at an instant, which is bound.
+CLAIMABLE = "enabled = 1 AND locked_by IS NULL AND next_run_at <= ?"
 
 
 class Claim(NamedTuple):
@@ -54,19 +54,16 @@ def new_token() -> str:
     return secrets.token_hex(16)
 
 
-def advance(db: Db, skipped: int = 0) -> str:
-    """The SET of a schedule that goes on in its rhythm to the first instant after now, which is bound three times.
+def advance(db: Db, now: int, skipped: int = 0) -> str:
+    """The SET of a schedule that goes on in its rhythm to the first instant after now.
 
-    What lies between is counted as skipped, and `skipped` more.
-
-    MySQL assigns from left to right, so what is read comes before what is written.
+    What lies between is counted as skipped, and `skipped` more. MySQL assigns from left to right, so what is read comes
+    before what is written.
     """
     interval = f"(interval_minutes * {MINUTE})"
-    last = f"(phase_at + (? - phase_at) {db.div} {interval} * {interval})"
-    return (
-        f"skipped = skipped + {skipped} + ({last} - next_run_at + {interval} - 1) {db.div} {interval}, "
-        f"next_run_at = {last} + {interval}, phase_at = {last}"
-    )
+    behind = f"COALESCE(rhythm_at, next_run_at + {interval})"
+    passed = f"CASE WHEN {behind} > {now} THEN 0 ELSE ({now} - {behind}) {db.div} {interval} + 1 END"
+    return f"skipped = skipped + {skipped} + {passed}, next_run_at = {behind} + {passed} * {interval}, rhythm_at = NULL"
 
 
 def claim_due(
@@ -84,16 +81,16 @@ def claim_due(
         found = db.rows(
             f"SELECT user_id, next_run_at FROM user_monitor_schedules WHERE {CLAIMABLE} AND next_run_at >= ?{which} "
             f"ORDER BY next_run_at LIMIT ?{db.skip_locked}",
-            now, now, since, *ids, limit,
+            now, since, *ids, limit,
         )  # fmt: skip
         if not found:
             return []
         mine = db.run(
             "UPDATE user_monitor_schedules SET locked_by = ?, locked_until = ?, period = next_run_at, "
             # A period that was started before would never start again; the user would wait for ever.
-            f"started_period = NULLIF(started_period, next_run_at), {advance(db)} "
+            f"started_period = NULLIF(started_period, next_run_at), {advance(db, now)} "
             f"WHERE user_id IN ({listed(user_id for user_id, _ in found)})",
-            token, now + ttl, now, now, now,
+            token, now + ttl,
         )  # fmt: skip
         assert mine == len(found), "somebody has changed rows that were locked"
     return [Claim(*row) for row in found]
@@ -102,9 +99,13 @@ def claim_due(
 def release(db: Db, token: str, user_ids: Sequence[int]) -> int:
     """Give back claims that nobody has started: their users are due again for the same period; how many."""
     interval = f"(interval_minutes * {MINUTE})"
+    passed = f"((next_run_at - period - 1) {db.div} {interval})"
     return db.run(
         "UPDATE user_monitor_schedules SET "
-        f"skipped = skipped - (phase_at - period + {interval} - 1) {db.div} {interval}, next_run_at = period, "
+        # Less than was counted when the interval has become shorter meanwhile.
+        f"skipped = CASE WHEN skipped > {passed} THEN skipped - {passed} ELSE 0 END, "
+        # As it was before: nothing, or where the rhythm goes on behind a run beside it.
+        f"rhythm_at = NULLIF(next_run_at - {passed} * {interval}, period + {interval}), next_run_at = period, "
         "period = started_period, locked_by = NULL, locked_until = NULL "
         f"WHERE user_id IN ({listed(user_ids)}) AND locked_by = ? AND {UNSTARTED}",
         token,

@@ -37,7 +37,7 @@ class Overview:
 def overview(db: Db, now: int) -> Overview:
     """The figures at `now`."""
     oldest = db.value(
-        f"SELECT next_run_at FROM user_monitor_schedules WHERE {CLAIMABLE} ORDER BY next_run_at LIMIT 1", now, now
+        f"SELECT next_run_at FROM user_monitor_schedules WHERE {CLAIMABLE} ORDER BY next_run_at LIMIT 1", now
     )
     queue = queue_state(db)
     return Overview(

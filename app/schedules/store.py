@@ -67,13 +67,13 @@ def set_schedule(
 
     def change(one: Schedule) -> dict[str, Any]:
         minutes = interval_minutes or one.interval_minutes
-        due = Due(one.next_run_at, one.phase_at)
+        due = _due(one)
         if minutes != one.interval_minutes:
             due = with_interval(due, minutes * MINUTE, now, one.period)
         elif enabled and not one.enabled:
             due = switched_on(due, minutes * MINUTE, now, one.period)
         on = one.enabled if enabled is None else int(enabled)
-        return {"enabled": on, "interval_minutes": minutes, "next_run_at": due.next_run_at, "phase_at": due.phase_at}
+        return {"enabled": on, "interval_minutes": minutes, "next_run_at": due.next_run_at, "rhythm_at": due.rhythm_at}
 
     _change(user.id, change)
     if enabled is False:
@@ -87,8 +87,8 @@ def run_now(said: str | int, now: int) -> Shown:
 
     def change(one: Schedule) -> dict[str, Any]:
         refuse_busy(user, one)
-        due = due_now(Due(one.next_run_at, one.phase_at), one.interval_minutes * MINUTE, now)
-        return {"next_run_at": due.next_run_at, "phase_at": due.phase_at}
+        due = due_now(_due(one), one.interval_minutes * MINUTE, now)
+        return {"next_run_at": due.next_run_at, "rhythm_at": due.rhythm_at}
 
     _change(user.id, change)
     return _shown(user)
@@ -139,11 +139,15 @@ def _change(user_id: int, change: Callable[[Schedule], dict[str, Any]]) -> None:
             & (Schedule.enabled == one.enabled)
             & (Schedule.interval_minutes == one.interval_minutes)
             & (Schedule.next_run_at == one.next_run_at)
-            & (Schedule.phase_at == one.phase_at)
+            & (Schedule.rhythm_at.is_null() if one.rhythm_at is None else Schedule.rhythm_at == one.rhythm_at)
         )
         if Schedule.update(**change(one)).where(seen).execute() == 1:
             return
     raise Refused("the schedule changes all the time; try again")
+
+
+def _due(one: Schedule) -> Due:
+    return Due(one.next_run_at, one.rhythm_at)
 
 
 def _shown(user: User) -> Shown:

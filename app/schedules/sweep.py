@@ -13,7 +13,7 @@ from app.db.connection import Row
 from app.events import warn
 from app.models.schedules import RunStatus
 from app.schedules.claims import LEASE_MS, STARTED, UNSTARTED, Claim, Run, advance, listed, record_run
-from app.schedules.times import MINUTE, repaired
+from app.schedules.times import MINUTE, Due, repaired
 
 #: Rows read at a time, and pages of them in one pass.
 PAGE = 500
@@ -41,13 +41,17 @@ class Swept:
 
 
 def repair_clock(db: Db, now: int, ttl: int) -> int:
-    """Bring back what lies too far in the future, because the clock was set back; how many schedules."""
+    """Bring back what lies too far in the future, because the clock was set back; how many schedules.
+
+    Not when it is the period claimed last that lies ahead: then the next run is where it should be.
+    """
     done = 0
     for _ in range(PAGES):
         rows = db.rows(
-            "SELECT user_id, next_run_at, interval_minutes, period, phase_at FROM user_monitor_schedules "
-            "WHERE phase_at > ? ORDER BY phase_at LIMIT ?",
-            now, PAGE,
+            "SELECT user_id, next_run_at, rhythm_at, interval_minutes, period FROM user_monitor_schedules "
+            "WHERE prior_at > ? AND (period IS NULL OR prior_at <> period "
+            f"OR prior_at > ? + interval_minutes * {MINUTE}) ORDER BY prior_at LIMIT ?",
+            now, now, PAGE,
         )  # fmt: skip
         with db.transaction():
             done += sum(_repair(db, now, *row) for row in rows)
@@ -60,14 +64,12 @@ def repair_clock(db: Db, now: int, ttl: int) -> int:
     return done
 
 
-def _repair(db: Db, now: int, user_id: int, next_run_at: int, minutes: int, period: int | None, phase_at: int) -> int:
-    interval = minutes * MINUTE
-    # From the rhythm and not from `next_run_at`, which "run now" takes off it.
-    due = repaired(phase_at + interval, interval, now, period)
+def _repair(db: Db, now: int, user_id: int, next_run_at: int, rhythm_at: int | None, minutes: int, period: int) -> int:
+    due = repaired(Due(next_run_at, rhythm_at), minutes * MINUTE, now, period)
     return db.run(
-        "UPDATE user_monitor_schedules SET next_run_at = ?, phase_at = ? WHERE user_id = ? AND next_run_at = ? "
-        "AND phase_at = ? AND interval_minutes = ?",
-        due.next_run_at, due.phase_at, user_id, next_run_at, phase_at, minutes,
+        "UPDATE user_monitor_schedules SET next_run_at = ?, rhythm_at = NULL WHERE user_id = ? AND next_run_at = ? "
+        "AND interval_minutes = ?",
+        due.next_run_at, user_id, next_run_at, minutes,
     )  # fmt: skip
 
 
@@ -114,15 +116,12 @@ def pass_over(db: Db, now: int) -> int:
     A period that meets a run is counted as an overrun, one that meets a claim in the queue as skipped.
     """
     # By the locks, which are few where those who are due are many: the + keeps SQLite from the other index.
-    where = "locked_until > 0 AND +enabled = 1 AND +next_run_at <= ? AND phase_at <= ? AND locked_by IS NOT NULL"
+    where = "locked_until > 0 AND +enabled = 1 AND +next_run_at <= ? AND locked_by IS NOT NULL"
     overruns = db.run(
-        f"UPDATE user_monitor_schedules SET overruns = overruns + 1, {advance(db)} WHERE {where} AND {STARTED}",
-        now, now, now, now, now,
-    )  # fmt: skip
-    db.run(
-        f"UPDATE user_monitor_schedules SET {advance(db, skipped=1)} WHERE {where} AND {UNSTARTED}",
-        now, now, now, now, now,
-    )  # fmt: skip
+        f"UPDATE user_monitor_schedules SET overruns = overruns + 1, {advance(db, now)} WHERE {where} AND {STARTED}",
+        now,
+    )
+    db.run(f"UPDATE user_monitor_schedules SET {advance(db, now, skipped=1)} WHERE {where} AND {UNSTARTED}", now)
     if overruns:
         warn("runs were still going when they were due again", users=overruns)
     return overruns

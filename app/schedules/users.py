@@ -10,7 +10,6 @@ from app.db import Db
 from app.errors import NotFound
 from app.mail.address import parse_address
 from app.models.schedules import Schedule, User
-from app.schedules.times import MINUTE, at_once
 
 LARGEST_ID = 2**63 - 1
 
@@ -49,13 +48,10 @@ def find_or_add_user(db: Db, said: str | int, interval_minutes: int, now: int) -
     if (found := _look_up(said)) is not None:
         return found, False
     address = parse_address(str(said))
-    due = at_once(now, interval_minutes * MINUTE)
     try:
         with db.transaction():
             user = User.create(email=address.email, email_key=address.key, created_at=now)
-            Schedule.insert(
-                user_id=user.id, interval_minutes=interval_minutes, next_run_at=due.next_run_at, phase_at=due.phase_at
-            ).execute()
+            Schedule.insert(user_id=user.id, interval_minutes=interval_minutes, next_run_at=now).execute()
     except IntegrityError:
         return find_user(said), False  # somebody else was faster
     return user, True

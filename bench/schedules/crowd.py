@@ -31,13 +31,9 @@ def make_due(place: Place, users: int, every: int = DUE) -> int:
     rows = []
     for user in range(1, users + 1):
         interval = chance.randint(1, LONGEST_MINUTES) * MINUTE
-        away = -chance.randint(0, MINUTE - 1) if user % every == 0 else MINUTE + chance.randint(0, interval)
-        rows.append((user, interval // MINUTE, now + away, now + away - interval))
-    # Those who are due much later must not look as if the clock had gone back.
-    rows = [(user, minutes, due, min(phase, now)) for user, minutes, due, phase in rows]
-    db.run_many(
-        "INSERT INTO user_monitor_schedules (user_id, interval_minutes, next_run_at, phase_at)", rows, chunk=1000
-    )
+        away = -chance.randint(0, MINUTE - 1) if user % every == 0 else chance.randint(MINUTE, interval)
+        rows.append((user, interval // MINUTE, now + away))
+    db.run_many("INSERT INTO user_monitor_schedules (user_id, interval_minutes, next_run_at)", rows, chunk=1000)
     redis_client(place.settings.redis_url).flushdb()
     if place.database == "sqlite":
         db.rows("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -93,9 +93,9 @@ class LongQueue:
     def _fill(self) -> None:
         for name in ("user_monitor_schedules", "schedule_runs"):
             self._db.run(f"DELETE FROM {name}")
-        rows = [(user, INTERVAL_MINUTES, START, START - INTERVAL_MINUTES * MINUTE) for user in self._result.runs]
+        rows = [(user, INTERVAL_MINUTES, START) for user in self._result.runs]
         self._db.run_many(
-            "INSERT INTO user_monitor_schedules (user_id, interval_minutes, next_run_at, phase_at)", rows
+            "INSERT INTO user_monitor_schedules (user_id, interval_minutes, next_run_at)", rows
         )  # fmt: skip
 
     def _put(self, token: str, claims: Sequence[Claim]) -> int:

@@ -18,7 +18,6 @@ from app.queues.broker import redis_client
 from app.queues.workers import live_workers
 from app.schedules.checks.store import add_target
 from app.schedules.dispatch import QUEUE, dispatch, put_claims
-from app.schedules.times import MINUTE
 from bench import common, table
 from bench.common import Place
 from bench.table import Figure
@@ -98,8 +97,8 @@ def fill(place: Place, site: SlowSite) -> None:
         [(user, f"u{user}@example.test", f"u{user}@example.test", now) for user in users],
     )
     db.run_many(
-        "INSERT INTO user_monitor_schedules (user_id, interval_minutes, next_run_at, phase_at)",
-        [(user, 1, now, now - MINUTE) for user in users],
+        "INSERT INTO user_monitor_schedules (user_id, interval_minutes, next_run_at)",
+        [(user, 1, now) for user in users],
     )
     for user in users:
         add_target(db, user, http(site.url(user), timeout_seconds=30), now)

@@ -10,7 +10,6 @@ from typing import Any
 from app.config import Settings
 from app.db import Db
 from app.models.schedules import Schedule
-from app.schedules.times import MINUTE
 
 NOW = 1_790_000_000_000
 
@@ -49,7 +48,7 @@ def add_users(db: Db, count: int, minutes: int = 5, due: int = NOW, **columns: A
         "INSERT INTO users (id, email, email_key, created_at)",
         [(i, f"u{i}@example.test", f"u{i}@example.test", 1) for i in ids],
     )
-    given = {"interval_minutes": minutes, "next_run_at": due, "phase_at": due - minutes * MINUTE, **columns}
+    given = {"interval_minutes": minutes, "next_run_at": due, **columns}
     db.run_many(
         f"INSERT INTO user_monitor_schedules (user_id, {', '.join(given)})", [(i, *given.values()) for i in ids]
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from app.db import Db
-from app.models.schedules import RunStatus, ScheduleRun
+from app.models.schedules import RunStatus, Schedule, ScheduleRun
 from app.schedules.claims import LEASE_MS, Claim, claim_due, finish, release, renew, start
 from app.schedules.sweep import (
     INTERRUPTED,
@@ -159,13 +159,25 @@ def test_a_clock_that_went_back_a_little_runs_no_period_twice(db: Db) -> None:
     assert run is not None
     finish(db, run, RunStatus.OK, None, 1, 1)
 
-    assert repair_clock(db, NOW - MINUTE, TTL) == 1
-    assert repair_clock(db, NOW - MINUTE, TTL) == 0
+    assert repair_clock(db, NOW - MINUTE, TTL) == 0, "the next run is where it should be"
 
     claim_all(db, NOW + 4 * MINUTE)
     assert schedule(user).locked_by is None
     claim_all(db, NOW + 5 * MINUTE)
     assert (schedule(user).period, schedule(user).skipped) == (NOW + 5 * MINUTE, 0)
+
+
+def test_a_next_run_that_somebody_wrote_too_far_away_is_repaired(db: Db) -> None:
+    far, next_, asked = add_users(db, 3, minutes=5)
+    db.run("UPDATE user_monitor_schedules SET next_run_at = ? WHERE user_id = ?", NOW + 121 * MINUTE, far)
+    db.run("UPDATE user_monitor_schedules SET next_run_at = ? WHERE user_id = ?", NOW + 5 * MINUTE, next_)
+    wish = {"next_run_at": NOW + 60 * MINUTE, "rhythm_at": NOW + 63 * MINUTE}
+    Schedule.update(**wish).where(Schedule.user_id == asked).execute()
+
+    assert repair_clock(db, NOW, TTL) == 2
+
+    found = [(schedule(user).next_run_at, schedule(user).rhythm_at) for user in (far, next_, asked)]
+    assert found == [(NOW + MINUTE, None), (NOW + 5 * MINUTE, None), (NOW + 3 * MINUTE, None)]
 
 
 def test_a_lock_from_the_future_holds_nobody_longer_than_any_lock_does(db: Db) -> None:

@@ -42,7 +42,7 @@ def look(user_id: int) -> dict[str, Any]:
         "one": one,
         "late": late_ms(one, now),
         "expired": one.locked_until is not None and one.locked_until < now,
-        "rhythm": after_claim(Due(one.next_run_at, one.phase_at), one.interval_minutes * MINUTE, now).due.next_run_at,
+        "rhythm": after_claim(Due(one.next_run_at, one.rhythm_at), one.interval_minutes * MINUTE, now).due.next_run_at,
         "lines": lines,
         "plotted": [(str(x.id), x.wanted.name, colour) for x, colour in zip(plotted(targets), COLOURS, strict=False)],
         "hours": hours_of(one),
