@@ -21,6 +21,9 @@ from tests.services import need
 
 DESKTOP = (1280, 900)
 PHONE = (390, 844)
+#: Language, size and dark or not: each pair of them once, for what depends on all three is rare and a browser slow.
+LOOKS = [("en", DESKTOP, False), ("zh", PHONE, False), ("en", PHONE, True), ("zh", DESKTOP, True)]
+LOOK_NAMES = ["en-desk-light", "zh-phone-light", "en-phone-dark", "zh-desk-dark"]
 # A page that is slow because all cores are busy is none that is wrong.
 expect.set_options(timeout=30_000)
 BROWSER = {"Accept": "text/html,application/xhtml+xml"}

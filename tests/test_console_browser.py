@@ -17,9 +17,8 @@ from app.mail.servers import add_server
 from app.queues.broker import redis_client
 from app.web.application import create_app
 from app.web.console.frame import all_pages
-from app.web.console.words import LANGUAGES
 from app.web.series import MINUTE_MS
-from tests.console import DESKTOP, PHONE, serving, window
+from tests.console import LOOK_NAMES, LOOKS, PHONE, serving, window
 from tests.sending import NOW, add_list, add_people, draft, expand, start
 from tests.web import plant
 
@@ -109,9 +108,7 @@ def app(db: Db, here: Settings, client: redis.Redis) -> Flask:
     return create_app(here, db=db)
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desk", "phone"])
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize(("language", "size", "dark"), LOOKS, ids=LOOK_NAMES)
 def test_every_page_can_be_read(
     app: Flask, here: Settings, browser: Browser, size: tuple[int, int], language: str, dark: bool
 ) -> None:

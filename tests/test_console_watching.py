@@ -21,10 +21,10 @@ from app.schedules.claims import claim_due, finish, start
 from app.schedules.search import LATE_MS
 from app.schedules.times import MINUTE
 from app.web.application import create_app
-from app.web.console.words import LANGUAGES, catalogue
+from app.web.console.words import catalogue
 from tests.checks.site import Site
 from tests.checks.targets import add_http, add_user, run
-from tests.console import DESKTOP, PHONE, serving, window
+from tests.console import DESKTOP, LOOK_NAMES, LOOKS, PHONE, serving, window
 from tests.schedules.people import add_users, schedule
 from tests.test_console_browser import COLOURS, FAINT
 
@@ -75,9 +75,7 @@ def furnished(db: Db, here: Settings) -> Iterator[Furnished]:
         yield site, user
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desk", "phone"])
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize(("language", "size", "dark"), LOOKS, ids=LOOK_NAMES)
 def test_every_page_can_be_read(
     app: Flask, here: Settings, browser: Browser, furnished: Furnished, size: tuple[int, int], language: str, dark: bool
 ) -> None:
@@ -119,8 +117,7 @@ def test_the_plot_stays_while_the_page_around_it_renews_itself(
         assert seen.errors == []
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desk", "phone"])
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize(("language", "size"), [("en", DESKTOP), ("zh", PHONE)], ids=["en-desk", "zh-phone"])
 def test_from_a_new_user_to_a_target_that_is_checked_by_clicking(
     app: Flask, here: Settings, browser: Browser, db: Db, language: str, size: tuple[int, int]
 ) -> None:
