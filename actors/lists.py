@@ -1,4 +1,4 @@
-"""The actor that does uploaded imports. Thin: load, call, done."""
+"""The actors that do uploaded imports, and bring rules of suppression to everybody. Thin: load, call, done."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from actors.database import database, put_off
 from app.config import settings
 from app.lists.import_run import work_off
 from app.lists.jobs import something_to_import
+from app.lists.suppressing import is_any_opening, reach_all
 from app.queues.put_new import put_new
 from app.workers.stopping import stop_requested
 
@@ -31,8 +32,17 @@ def import_people(hops: int = 0) -> None:
             import_people.send_with_options(args=(hops + 1,), delay=HOP_MS)
 
 
+@dramatiq.actor(queue_name=QUEUE, **NO_LIMITS)
+def reach_rules() -> None:
+    """A ticket: a rule of suppression has not reached all subscribers yet."""
+    with put_off("reaching whom rules mean"):
+        reach_all(database())
+
+
 def look_after_imports() -> None:
     """Have taken up what waits or has lost its worker: every minute."""
     now = database().now_ms()
     if something_to_import(database(), now):
         put_new(broker.client, QUEUE, "import_people", {f"imports-{now // 60_000}": []})
+    if is_any_opening(database()):
+        put_new(broker.client, QUEUE, "reach_rules", {f"rules-{now // 60_000}": []})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -271,16 +271,16 @@ def test_the_very_first_import_beside_a_new_rule_leaves_nobody_active(
         pytest.skip("there is one writer at a time, with and without a list")
     go_on, read = threading.Event(), threading.Event()
     importing = threading.Thread(target=_slow_import, args=(second, tmp_path, read, go_on))
-    add_first = suppressing._add
+    add_first = suppressing.add_in_turn
 
-    def beside_an_import(*arguments: object) -> Added:
+    def beside_an_import(db: Db, wanted: Sequence[Wanted]) -> Added:
         if not importing.ident:
             importing.start()
             assert read.wait(30)
             threading.Timer(0.5, go_on.set).start()
-        return add_first(*arguments)  # type: ignore[arg-type]
+        return add_first(db, wanted)
 
-    monkeypatch.setattr(suppressing, "_add", beside_an_import)
+    monkeypatch.setattr(suppressing, "add_in_turn", beside_an_import)
     assert add(db, "p@x.test") == 1
     importing.join(60)
     assert blocked(db) == {"p@x.test": "blocked: address rule"}

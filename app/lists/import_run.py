@@ -1,4 +1,4 @@
-"""An uploaded file becomes people on a list, however often a worker dies on the way.
+"""An uploaded file becomes people on a list, or rules of suppression, however often a worker dies on the way.
 
 A chunk of rows and how far the import has come with it are one transaction, fenced by the claim's token. Whoever
 takes over goes on behind the last chunk, so nobody is counted twice and no row is left out.
@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from itertools import islice
 
 from app.config import Settings
 from app.db import Db
 from app.errors import UsageError
 from app.events import emit, warn
-from app.lists.columns import find_columns
-from app.lists.importing import Chunk, chunks
+from app.lists.import_kinds import Piece, kind_of
 from app.lists.jobs import Import, rejects_path, take_next
-from app.lists.people import Outcome, write_people
 from app.lists.reading import CsvReader
 from app.lists.rejects import Rejects
 from app.lists.turn import take_turn, with_patience
@@ -67,6 +65,7 @@ class Run:
     def __init__(self, db: Db, settings: Settings, claimed: Import) -> None:
         self._db = db
         self._import = claimed
+        self._kind = kind_of(claimed.list_id, claimed.reason)
         self._path = settings.uploads / claimed.stored
         self._lease_ms = settings.lease_seconds * 1000
         self._rejects_path = rejects_path(settings, claimed.id)
@@ -98,40 +97,50 @@ class Run:
 
     def _all_of(self, reader: CsvReader, stop: threading.Event) -> bool:
         """Whether the end of the file was reached."""
-        columns = find_columns(reader.header())
-        for number, _ in enumerate(islice(reader.records(), self._rows), 1):
+        records = self._kind.records(reader)
+        for number, _ in enumerate(islice(records, self._rows), 1):
             if number % ROWS_A_SIGN == 0:
-                self._update("lease_until = ?", self._db.now_ms() + self._lease_ms)
+                self._stay()
                 if stop.is_set():
                     return False
-        for chunk in chunks(reader, columns):
+        for piece in self._kind.pieces(records):
             if stop.is_set():
                 return False
-            self._write(chunk, reader.bytes_read)
+            self._write(piece, reader.bytes_read)
+        if blocked := self._kind.finish(self._db, self._stay):
+            self._update("blocked = blocked + ?", blocked)
         return True
 
-    def _write(self, chunk: Chunk, bytes_read: int) -> None:
-        hint = f"all rows before row {self._rows + 1} are in; it goes on there"
-        self._rejects_size = with_patience(self._db, lambda: self._in_one(chunk, bytes_read), hint)
-        self._rows += chunk.rows
+    def _stay(self) -> None:
+        """Say that we are still at it."""
+        self._update("lease_until = ?", self._db.now_ms() + self._lease_ms)
 
-    def _in_one(self, chunk: Chunk, bytes_read: int) -> int:
-        """Inside a transaction: the people of a chunk and how far the import is; the size of the rejects' file."""
-        take_turn(self._db)
-        came_to = Counter(write_people(self._db, self._import.list_id, chunk.people) if chunk.people else ())
-        now = self._db.now_ms()
+    def _write(self, piece: Piece, bytes_read: int) -> None:
+        hint = f"all rows before row {self._rows + 1} are in; it goes on there"
+        has_turn, self._rejects_size = with_patience(self._db, lambda: self._in_one(piece, bytes_read), hint)
+        self._rows += piece.rows
+        if not has_turn:
+            piece.write_again(self._db)
+
+    def _in_one(self, piece: Piece, bytes_read: int) -> tuple[bool, int]:
+        """Inside a transaction: some rows and how far the import is; the size of the rejects' file, behind whether
+        there was a turn to take."""
+        has_turn = take_turn(self._db)
+        came = piece.write(self._db)
         self._update(
             "rows_read = rows_read + ?, bytes_read = ?, created = created + ?, updated = updated + ?, "
-            "unchanged = unchanged + ?, rejected = rejected + ?, rate = ?, tries = 0, lease_until = ?",
-            chunk.rows, bytes_read, came_to[Outcome.CREATED], came_to[Outcome.UPDATED], came_to[Outcome.UNCHANGED],
-            len(chunk.rejected), self._rate(self._rows + chunk.rows), now + self._lease_ms,
+            "unchanged = unchanged + ?, blocked = blocked + ?, rejected = rejected + ?, rate = ?, tries = 0, "
+            "lease_until = ?",
+            piece.rows, bytes_read, came.created, came.updated, came.unchanged, came.blocked, len(piece.rejected),
+            self._rate(self._rows + piece.rows), self._db.now_ms() + self._lease_ms,
         )  # fmt: skip
-        if not chunk.rejected:
-            return self._rejects_size
+        return has_turn, self._rejected(piece) if piece.rejected else self._rejects_size
+
+    def _rejected(self, piece: Piece) -> int:
         # Behind the fence, whose row is locked now: nobody else writes this file until we have committed.
         rejects = Rejects.continued(self._rejects_path, self._rejects_size)
         try:
-            rejects.add_all(chunk.rejected)
+            rejects.add_all(piece.rejected)
             size = rejects.size
         finally:
             rejects.close()

@@ -15,7 +15,7 @@ from app.db import Db
 from app.lists.columns import BadRow, Columns, Person, find_columns
 from app.lists.memberships import find_or_create_list, list_name
 from app.lists.people import Outcome, write_people
-from app.lists.reading import CsvReader
+from app.lists.reading import CsvReader, Record
 from app.lists.rejects import Rejects
 from app.lists.turn import take_turn, with_patience
 
@@ -89,7 +89,7 @@ class _Import:
     def all_of(self, reader: CsvReader, progress: Progress) -> None:
         rows = 0
         try:
-            for chunk in chunks(reader, self._columns):
+            for chunk in chunks(reader.records(), self._columns):
                 rows += chunk.rows
                 self._write(chunk)
                 progress(reader.bytes_read, rows)
@@ -117,10 +117,10 @@ class Chunk:
         return len(self.people) >= ROWS_A_CHUNK or self.size > CHUNK_LIMIT
 
 
-def chunks(reader: CsvReader, columns: Columns) -> Iterator[Chunk]:
+def chunks(records: Iterator[Record], columns: Columns) -> Iterator[Chunk]:
     """The rows that are still to be read; the last chunk may be empty."""
     chunk = Chunk()
-    for record in reader.records():
+    for record in records:
         chunk.rows += 1
         chunk.size += len(record.raw)
         try:

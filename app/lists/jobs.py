@@ -13,7 +13,7 @@ from app.config import Settings
 from app.db import Db
 from app.errors import NotFound, Refused
 from app.events import emit
-from app.lists.columns import find_columns
+from app.lists.import_kinds import NO_LIST, kind_of
 from app.lists.reading import CsvReader
 from app.models.states import IMPORT_OPEN, ImportState
 
@@ -24,7 +24,10 @@ LONGEST_NAME = 200
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """A row of `imports`. Instants in ms since 1970 UTC, sizes in bytes, `rate` in rows a second."""
+    """A row of `imports`. Instants in ms since 1970 UTC, sizes in bytes, `rate` in rows a second.
+
+    `list_id` NO_LIST: rules of suppression; `reason` is that of rows which bring none, `blocked` counts subscribers.
+    """
 
     id: int
     list_id: int
@@ -44,10 +47,16 @@ class Import:
     rejected: int
     rejects_size: int
     rate: float | None
+    reason: str | None
+    blocked: int
     error: str | None
     created_at: int
     started_at: int | None
     finished_at: int | None
+
+    @property
+    def is_rules(self) -> bool:
+        return self.list_id == NO_LIST
 
     @property
     def eta_seconds(self) -> float | None:
@@ -61,17 +70,26 @@ _COLUMNS = ", ".join(field.name for field in fields(Import))
 
 
 def submit(
-    db: Db, settings: Settings, stored: str, *, list_id: int, file_name: str, encoding: str | None, who: str, now: int
+    db: Db,
+    settings: Settings,
+    stored: str,
+    *,
+    list_id: int,
+    file_name: str,
+    encoding: str | None,
+    who: str,
+    now: int,
+    reason: str | None = None,
 ) -> int:
     """Have a file in `settings.uploads` imported; the import's id. Raises UsageError when its header is unusable."""
     path = settings.uploads / stored
     with path.open("rb") as source:
-        find_columns(CsvReader(source, encoding).header())
+        kind_of(list_id, reason).records(CsvReader(source, encoding))
     import_id = db.insert(
-        "INSERT INTO imports (list_id, file_name, stored, place, encoding, size, who, state, created_at, updated_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO imports (list_id, file_name, stored, place, encoding, size, who, reason, state, created_at, "
+        "updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         list_id, file_name[-LONGEST_NAME:], stored, place(settings), encoding, path.stat().st_size, who[:100],
-        ImportState.WAITING, now, now,
+        reason, ImportState.WAITING, now, now,
     )  # fmt: skip
     emit("import submitted", import_id=import_id, list_id=list_id, file=file_name)
     return import_id

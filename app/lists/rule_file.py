@@ -45,7 +45,9 @@ class RulesResult:
 
 
 @dataclass(frozen=True, slots=True)
-class _Columns:
+class RuleColumns:
+    """Where in a row the rule is, and the reason."""
+
     rule: int
     bare_domain: bool
     reason: int | None
@@ -85,12 +87,12 @@ def import_rules(
     rejects = Rejects(rejects_in, file_name)
     rows = rejected = created = blocked = 0
     try:
-        for chunk in _chunks(reader, reason):
+        for chunk in rule_chunks(*open_rules(reader), reason):
             rows += chunk.rows
             rejected += len(chunk.rejected)
             rejects.add_all(chunk.rejected)
             if chunk.wanted:
-                added = add_rules(db, list(chunk.wanted.values()))
+                added = add_rules(db, chunk.wanted)
                 created += added.created
                 blocked += added.blocked
             progress(reader.bytes_read, rows)
@@ -102,40 +104,44 @@ def import_rules(
 
 
 @dataclass(slots=True)
-class _Chunk:
+class RuleChunk:
     """Rows that are written together. `rejected`: line, reason and text of those that hold no rule."""
 
     rows: int = 0
     size: int = 0
-    wanted: dict[Rule, Wanted] = field(default_factory=dict)
+    by_rule: dict[Rule, Wanted] = field(default_factory=dict)
     rejected: list[tuple[int, str, str]] = field(default_factory=list)
 
+    @property
+    def wanted(self) -> list[Wanted]:
+        return list(self.by_rule.values())
 
-def _chunks(reader: CsvReader, reason: str) -> Iterator[_Chunk]:
-    columns, records = _open(reader)
-    chunk = _Chunk()
+
+def rule_chunks(columns: RuleColumns, records: Iterator[Record], reason: str) -> Iterator[RuleChunk]:
+    """The rows that are still to be read; the last chunk may be empty."""
+    chunk = RuleChunk()
     for record in records:
         chunk.rows += 1
         chunk.size += len(record.raw)
         try:
             wanted = columns.wanted(record, reason)
-            chunk.wanted.setdefault(wanted.rule, wanted)
+            chunk.by_rule.setdefault(wanted.rule, wanted)
         except BadRow as problem:
             chunk.rejected.append((record.line, str(problem), record.raw))
-        if len(chunk.wanted) >= ROWS_A_CHUNK or chunk.size > CHUNK_LIMIT:
+        if len(chunk.by_rule) >= ROWS_A_CHUNK or chunk.size > CHUNK_LIMIT:
             yield chunk
-            chunk = _Chunk()
+            chunk = RuleChunk()
     yield chunk
 
 
-def _open(reader: CsvReader) -> tuple[_Columns, Iterator[Record]]:
-    """The columns, and the records that hold rules: the first too, when it is no header."""
+def open_rules(reader: CsvReader) -> tuple[RuleColumns, Iterator[Record]]:
+    """The columns, and the records that hold rules: the first too, when it is no header. Raises UsageError."""
     first = reader.first()
     if first is None:
         raise UsageError("the file is empty: one address or @domain a line, or a CSV with a header")
     with_rule = next((index for index, cell in enumerate(first.cells) if "@" in cell), None)
     if first.problem or with_rule is not None:
-        return _Columns(with_rule or 0, False, None), _with(first, reader.records())
+        return RuleColumns(with_rule or 0, False, None), _with(first, reader.records())
     return _by_header(first.cells), reader.records()
 
 
@@ -144,7 +150,7 @@ def _with(first: Record, rest: Iterator[Record]) -> Iterator[Record]:
     yield from rest
 
 
-def _by_header(header: Sequence[str]) -> _Columns:
+def _by_header(header: Sequence[str]) -> RuleColumns:
     folded = [fold_header(cell) for cell in header]
     either = [index for index, name in enumerate(folded) if name in _EITHER_HEADERS]
     domains = [index for index, name in enumerate(folded) if name in _DOMAIN_HEADERS]
@@ -156,4 +162,4 @@ def _by_header(header: Sequence[str]) -> _Columns:
             f"{many} addresses or domains; the header has: {found}. One column may be called email, address or "
             "domain; a file without a header begins with an address or @domain"
         )
-    return _Columns((either or domains)[0], bool(domains), reasons[0] if reasons else None)
+    return RuleColumns((either or domains)[0], bool(domains), reasons[0] if reasons else None)

@@ -11,7 +11,7 @@ goes on with one that was broken off.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -64,12 +64,16 @@ def add_rules(db: Db, wanted: Sequence[Wanted]) -> Added:
 
     Safe to say again. Raises Unavailable.
     """
-    reasons = {w.rule: w.reason for w in reversed(wanted)}
-    done = _in_turn(db, lambda: _add(db, reasons))
+    done = _in_turn(db, lambda: add_in_turn(db, wanted))
     return Added(sum(d.created for d in done), sum(d.blocked for d in done))
 
 
-def reach_all(db: Db) -> int:
+def is_any_opening(db: Db) -> bool:
+    """Whether a rule has not reached all subscribers yet: somebody is at it, or was."""
+    return db.value("SELECT 1 FROM suppressions WHERE kind = ? LIMIT 1", RuleKind.OPENING) is not None
+
+
+def reach_all(db: Db, page_done: Callable[[], object] = lambda: None) -> int:
     """Block all whom a rule means that is still `opening`, page by page; how many. Raises Unavailable."""
     opening = db.rows("SELECT value, created_at FROM suppressions WHERE kind = ?", RuleKind.OPENING)
     domains = {str(value) for value, _ in opening}
@@ -79,6 +83,7 @@ def reach_all(db: Db) -> int:
         pages = _in_turn(db, partial(_block_page, db, domains, after))
         blocked += sum(count for count, _ in pages)
         after = pages[-1][1]
+        page_done()
     for value, created_at in opening:
         # One that was removed and added again meanwhile has another time, and its own pages to go through.
         db.run(
@@ -113,9 +118,13 @@ def listed(db: Db) -> Iterator[Listed]:
                 " ORDER BY value LIMIT ?",
                 *(kind, rows[-1][0], LISTED_AT_ONCE),
             )
-            for value, reason, created_at in rows:
-                shown = RuleKind.ADDRESS if kind is RuleKind.ADDRESS else RuleKind.DOMAIN
-                yield Listed(Rule(shown, value), reason, created_at)
+            yield from (as_listed(kind, *row) for row in rows)
+
+
+def as_listed(kind: RuleKind, value: str, reason: str, created_at: int) -> Listed:
+    """A rule of a row of the table."""
+    shown = RuleKind.ADDRESS if kind is RuleKind.ADDRESS else RuleKind.DOMAIN
+    return Listed(Rule(shown, value), reason, int(created_at), is_opening=kind is RuleKind.OPENING)
 
 
 def _in_turn(db: Db, write: Callable[[], T]) -> list[T]:
@@ -132,7 +141,9 @@ def _in_turn(db: Db, write: Callable[[], T]) -> list[T]:
     return [done] if taken else [done, with_patience(db, attempt, AGAIN)[1]]
 
 
-def _add(db: Db, reasons: Mapping[Rule, str]) -> Added:
+def add_in_turn(db: Db, wanted: Sequence[Wanted]) -> Added:
+    """The same within the caller's transaction, which has taken its turn."""
+    reasons = {w.rule: w.reason for w in reversed(wanted)}
     present = _present(db, list(reasons))
     new = {rule: reason for rule, reason in reasons.items() if rule not in present}
     now = db.now_ms()

@@ -46,11 +46,12 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A rule as it stands in the table; `created_at` in ms."""
+    """A rule as it stands in the table; `created_at` in ms. `is_opening`: it has not reached all subscribers yet."""
 
     rule: Rule
     reason: str
     created_at: int
+    is_opening: bool = False
 
     def __str__(self) -> str:
         """Like `domain rule @example.com since 2026-11-22 14:03 UTC (they asked us to)`."""

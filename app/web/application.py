@@ -40,6 +40,7 @@ from app.web import (
     servers,
     static,
     subscribers,
+    suppressions,
     targets,
     trail,
     workers,
@@ -76,6 +77,7 @@ BLUEPRINTS = (
     lists.routes,
     imports.routes,
     subscribers.routes,
+    suppressions.routes,
     metrics.routes,
     logs.routes,
 )

@@ -35,9 +35,8 @@ for (const form of document.querySelectorAll("form[data-upload]")) {
     bar.value = 0;
     going.hidden = false;
     button.disabled = true;
-    const body = new FormData();
-    body.append("encoding", form.elements.encoding.value);
-    body.append("file", file.files[0]);
+    const body = new FormData(form);
+    body.delete("csrf");
     sending.send(body);
   });
 }

@@ -84,7 +84,8 @@ def take(list_id: int) -> Response:
 def cancel(import_id: int) -> Response:
     db = resources().db
     cancel_import(db, import_id, db.now_ms())
-    return page.done(f"/lists/{find_import(db, import_id).list_id}", "lists.was_cancelled")
+    stopped = find_import(db, import_id)
+    return page.done("/suppressions" if stopped.is_rules else f"/lists/{stopped.list_id}", "lists.was_cancelled")
 
 
 def _again(path: str, template: str, problem: Problem, **values: Any) -> Response:
