@@ -12,6 +12,7 @@ from actors.database import database, put_off
 from actors.lists import look_after_imports
 from actors.notices import look_after_notices
 from actors.schedules import dispatch_due, remove_old_results
+from app.campaigns.delivery_hours import roll_up
 from app.campaigns.lifecycle import start_due
 from app.queues.tickets import enqueue
 
@@ -38,6 +39,13 @@ def go_on_with_imports() -> None:
     """Every minute: have taken up the imports that nobody works at."""
     with put_off("looking after imports"):
         look_after_imports()
+
+
+@dramatiq.actor(periodic=cron("* * * * *"), **TICK)
+def sum_up_deliveries() -> None:
+    """Every minute: sum up the hours of deliveries that are over."""
+    with put_off("summing up deliveries"):
+        roll_up(database(), database().now_ms())
 
 
 @dramatiq.actor(periodic=cron("* * * * *"), **TICK)

@@ -100,6 +100,7 @@ def test_a_rolled_back_outcome_is_not_counted(db: Db, campaign: int, monkeypatch
 
 
 def test_the_sweep_counts_what_a_dead_worker_had_tried(db: Db, settings: Settings, campaign: int) -> None:
+    tried = db.now_ms() - 10 * MINUTE
     journal = Journal.create(settings.journals, 1)
     slot = journal.slots[0]
     token = new_token()
@@ -108,18 +109,18 @@ def test_the_sweep_counts_what_a_dead_worker_had_tried(db: Db, settings: Setting
     assert held is not None
     slot.fill(campaign, held.number, ids(db, held))
     slot.over(3)
-    slot.record(0, MailState.SENT, 3, NOW, True, "250 ok")
-    slot.record(1, MailState.FAILED, 3, NOW, True, "550 no")
-    slot.record(2, MailState.DEFERRED, 2, NOW, True, "450 later")
-    slot.record(3, MailState.SKIPPED, 0, NOW, False, "left")
+    slot.record(0, MailState.SENT, 3, tried, True, "250 ok")
+    slot.record(1, MailState.FAILED, 3, tried, True, "550 no")
+    slot.record(2, MailState.DEFERRED, 2, tried, True, "450 later")
+    slot.record(3, MailState.SKIPPED, 0, tried, False, "left")
     slot.mark(4, MailState.SENDING)
     slot.mark(5, MailState.COMPOSING)
     journal.close(remove=False)
     now = db.now_ms() + 60_000
     sweep(db, settings.journals, now, 30, lambda _: None)
     assert counted(db) == [
-        (2, FIRST, campaign, 1, 0, 0, 1, 0),
-        (3, FIRST, campaign, 2, 1, 1, 0, 0),
+        (2, tried // MINUTE, campaign, 1, 0, 0, 1, 0),
+        (3, tried // MINUTE, campaign, 2, 1, 1, 0, 0),
         (3, now // MINUTE, campaign, 1, 0, 0, 0, 1),
     ]
     server = db.value("SELECT server_id FROM recipients WHERE state = 'unknown'")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from app.campaigns.expand_task import expand_campaign
 from app.campaigns.lifecycle import find_campaign
-from app.campaigns.progress import Progress, progress_of
+from app.campaigns.progress import Progress, progress_of, progress_of_all
 from app.config import Settings
 from app.db import Db
 from app.mail.senders import pause_sender, resume_sender
@@ -24,6 +24,7 @@ from app.models.tables import Batch, Campaign, Expansion
 from tests.sending import NOW, add_list, add_people, draft, expand, send_all, start
 from tests.smtp_faults import Event, Fault, reply
 from tests.smtp_server import SmtpServer
+from tests.statements import recorded
 
 
 @pytest.fixture
@@ -165,6 +166,20 @@ def test_the_speed_of_an_ended_campaign_is_that_of_its_whole_run(db: Db, campaig
     Campaign.update(status="sent", finished_at=NOW + 50_000).execute()
     ended = seen(db, campaign, NOW + 10_000_000)
     assert (ended.rate_per_second, ended.eta_seconds, ended.pending) == (5.0, None, 0)
+
+
+def test_many_that_are_not_sending_cost_as_many_queries_as_one(
+    db: Db, campaign: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [draft(db, ["all"]) for _ in range(5)]
+    every = [find_campaign(id_) for id_ in (*others, campaign)]
+    each = [progress_of(db, one, NOW) for one in every]
+    asked = recorded(db, monkeypatch)
+    assert progress_of_all(db, every, NOW) == each
+    first = len(asked)
+    assert progress_of_all(db, [*every[:1], every[-1]], NOW) == [each[0], each[-1]]
+    assert len(asked) == 2 * first
+    assert progress_of_all(db, [], NOW) == []
 
 
 def test_before_the_start_there_is_nothing_to_tell(db: Db, campaign: int) -> None:

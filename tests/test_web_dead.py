@@ -59,6 +59,21 @@ def bury(here: Settings, queue: str, count: int, actor: str = "check") -> list[s
     return [letter.id for letter in dead_letters(redis_client(here.redis_url), queue) if letter.id in ids]
 
 
+def test_pages_lead_through_one_queue_after_another(app: Flask, here: Settings) -> None:
+    told = [*bury(here, "mail", 5), *bury(here, "send", 4), *bury(here, "monitor", 3)]
+    reader = caller(app, "read")
+    for limit in (1, 2, 5, 12):
+        found, path = [], f"/api/dead?limit={limit}"
+        while path:
+            answer = reader.get(path)
+            found += [one["id"] for one in answer.get_json()]
+            path = answer.headers.get("Link", "").partition("<")[2].partition(">")[0]
+        assert found == told, limit
+    assert [one["id"] for one in reader.get("/api/dead?queue=send&skip=3").get_json()] == told[8:9]
+    assert reader.get("/api/dead?skip=12").get_json() == []
+    assert [one["id"] for one in reader.get("/api/dead?search=check&skip=6&limit=3").get_json()] == told[6:9]
+
+
 def test_dead_letters_are_read_page_by_page_and_searched(app: Flask, here: Settings) -> None:
     ids = bury(here, "mail", 5)
     bury(here, "monitor", 1, "ping")

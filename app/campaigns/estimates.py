@@ -51,12 +51,14 @@ def limits_of(db: Db, campaign_id: int) -> list[ServerLimits]:
     return [ServerLimits(*row) for row in rows]
 
 
-def rate_of(db: Db, campaign: Campaign, now: int) -> float:
-    """Mails a second: of the last seconds, or of this minute and the last; of the whole run when it has ended."""
+def rate_of(db: Db, campaign: Campaign, done: int, now: int) -> float:
+    """Mails a second: of the last seconds, or of this minute and the last; of the whole run when it has ended.
+
+    `done`: what it has sent and failed in all.
+    """
     started = campaign.started_at or now
     if campaign.status not in CAMPAIGN_EXPANDS:
-        done = db.value("SELECT SUM(sent + failed) FROM batches WHERE campaign_id = ?", campaign.id)
-        return round(int(done or 0) * 1000 / max((campaign.finished_at or now) - started, 1000), 1)
+        return round(done * 1000 / max((campaign.finished_at or now) - started, 1000), 1)
     recent, minute = measured_since(now)
     batches, lately = db.rows(
         "SELECT COUNT(*), SUM(sent + failed) FROM batches WHERE campaign_id = ? AND finished_at >= ?",

@@ -70,7 +70,7 @@ def write_outcomes(
             _count_bounces(db, outcomes, settling)
             if refund:
                 correct_turn(db, campaign_id, refund, now)
-            count_attempts(db, campaign_id, outcomes)
+            count_attempts(db, campaign_id, outcomes, now)
             if settling:
                 _count_recovery(db, outcomes)
         else:

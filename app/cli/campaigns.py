@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from app.campaigns.lifecycle import Draft, create_campaign, find_campaign, schedule_campaign
-from app.campaigns.progress import progress_of
+from app.campaigns.progress import progress_of_all
 from app.campaigns.recipients import RecipientView, recipients_of
 from app.campaigns.unknown import resend_unknown, settle_unknown
 from app.campaigns.why import Why, why
@@ -18,7 +18,7 @@ from app.cli import halting
 from app.cli.context import open_home
 from app.cli.instants import iso, parse_instant
 from app.errors import UsageError
-from app.models.tables import Campaign
+from app.models.tables import LISTED, Campaign
 
 STATES = ("pending", "sending", "sent", "failed", "skipped", "unknown")
 
@@ -126,7 +126,7 @@ def run_schedule(args: argparse.Namespace) -> int:
 def run_list(args: argparse.Namespace) -> int:
     _, db = open_home()
     now = db.now_ms()
-    all_of_them = [progress_of(db, campaign, now) for campaign in Campaign.select().order_by(Campaign.id)]
+    all_of_them = progress_of_all(db, list(Campaign.select(*LISTED).order_by(Campaign.id)), now)
     if args.json:
         print(json.dumps([{"id": p.campaign_id, **asdict(p)} for p in all_of_them]))
         return 0

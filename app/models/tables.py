@@ -158,6 +158,10 @@ class Campaign(Table):
         table_name = "campaigns"
 
 
+#: What lists of campaigns show: all but the message, which may be megabytes.
+LISTED = [field for field in Campaign._meta.sorted_fields if field.name not in ("subject", "html", "text")]
+
+
 class CampaignList(Table):
     """`unsubscribed_seen`: the list's `unsubscribed_at` as it was before its members were read."""
 

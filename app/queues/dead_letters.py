@@ -74,9 +74,8 @@ def with_reason(message: Message[Any], reason: str | None) -> bytes:
         return b""
 
 
-def dead_letters(client: redis.Redis, queue: str) -> Iterator[DeadLetter]:
-    """The dead letters of a queue, the oldest first, read page by page."""
-    start = 0
+def dead_letters(client: redis.Redis, queue: str, start: int = 0) -> Iterator[DeadLetter]:
+    """The dead letters of a queue from the `start`-th on, the oldest first, read page by page."""
     while page := _page(client, queue, start):
         yield from page
         start += len(page)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify, request
 
 from app.campaigns.look import look_at, progress_document
-from app.campaigns.progress import Progress, progress_of
+from app.campaigns.progress import Progress, progress_of_all
 from app.models.states import CampaignStatus
-from app.models.tables import Campaign
+from app.models.tables import LISTED, Campaign
 from app.web.openapi import PAGED, describes, whole_number
 from app.web.query import one_of, whole
 from app.web.resources import resources
@@ -38,11 +38,11 @@ def every() -> Response:
     """The newest first; the next page begins at ?before= the last id of this one."""
     limit, before = whole("limit", PAGE, LARGEST_PAGE), whole("before", LARGEST_ID, LARGEST_ID)
     status = one_of("status", sorted(CampaignStatus))
-    chosen = Campaign.select().where(Campaign.id < before).order_by(Campaign.id.desc()).limit(limit + 1)
+    chosen = Campaign.select(*LISTED).where(Campaign.id < before).order_by(Campaign.id.desc()).limit(limit + 1)
     found = list(chosen.where(Campaign.status == status) if status else chosen)
     db = resources().db
     now = db.now_ms()
-    answer = jsonify([progress_document(progress_of(db, campaign, now)) for campaign in found[:limit]])
+    answer = jsonify([progress_document(one) for one in progress_of_all(db, found[:limit], now)])
     if len(found) > limit:
         more = f"&status={status}" if status else ""
         answer.headers["Link"] = f'<{request.path}?limit={limit}&before={found[limit - 1].id}{more}>; rel="next"'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, NotRequired, TypedDict
 from urllib.parse import urlencode
@@ -12,6 +12,7 @@ import redis
 from flask import Blueprint, Response, jsonify, request
 
 from app.instants import iso
+from app.queues import keys
 from app.queues.dead_letters import DeadLetter, dead_letters, delete, find_dead_letter, letters_of_now, replay
 from app.web.body import json_object
 from app.web.errors import Problem
@@ -97,14 +98,21 @@ def remove() -> dict[str, Any]:
 def chosen(queue: str, search: str, limit: int, skip: int) -> tuple[list[DeadLetter], bool]:
     """A page of the dead letters of one queue (all when it is empty), and whether there are more."""
     client = resources().redis
-    letters = (
-        letter
-        for name in ([queue] if queue else names())
-        for letter in dead_letters(client, name)
-        if not search or search.lower() in _searched(letter)
-    )
-    found = list(islice(letters, skip, skip + limit + 1))
+    queues = [queue] if queue else names()
+    if search:
+        every = (letter for name in queues for letter in dead_letters(client, name))
+        letters: Iterator[DeadLetter] = islice((one for one in every if search.lower() in _searched(one)), skip, None)
+    else:
+        letters = _behind(client, queues, skip)
+    found = list(islice(letters, limit + 1))
     return found[:limit], len(found) > limit
+
+
+def _behind(client: redis.Redis, queues: list[str], skip: int) -> Iterator[DeadLetter]:
+    """The dead letters of these queues, one queue after another, without reading the first ones."""
+    for name in queues:
+        yield from dead_letters(client, name, skip)
+        skip = max(0, skip - int(client.zcard(keys.dead(name)))) if skip else 0
 
 
 def settle(queue: str, ids: list[str] | None, act: Settle) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from typing import Any, NotRequired, TypedDict
 
 from flask import Blueprint, Response, g, request
 
+from app.campaigns.delivery_hours import COLUMNS, HOUR_MINUTES, tried
 from app.campaigns.lifecycle import find_campaign
 from app.db import Db
 from app.models.tables import Campaign
@@ -23,7 +24,8 @@ MINUTE_MS = 60_000
 LONGEST_MINUTES = 31 * 24 * 60
 #: A plot has no more points than this: longer times get longer steps.
 MOST_POINTS = 360
-KINDS = ("attempts", "sent", "failed", "deferred", "unknown")
+#: Steps longer than so many minutes are whole hours, which are summed up already: of one campaign they are not.
+LONG_STEP = 10
 
 
 class Series(TypedDict):
@@ -63,22 +65,26 @@ def deliveries() -> Response:
 def deliveries_of(db: Db, begin: int, end: int, campaign: int = 0, server: int = 0) -> dict[str, Any]:
     """As `Series`: the mails of each step of the minutes from `begin` to before `end` (minutes since 1970)."""
     step = max(1, -(-(end - begin) // MOST_POINTS))
+    table, values = "deliveries", tuple[int, ...]()
+    if step > LONG_STEP and not campaign:
+        step = -(-step // HOUR_MINUTES) * HOUR_MINUTES
+        table, values = tried(db, begin // step * step, end)
     begin = begin // step * step
     chosen = {name: value for name, value in (("campaign_id", campaign), ("server_id", server)) if value}
     which = "".join(f"AND {name} = ? " for name in chosen)
-    sums = ", ".join(f"SUM({kind})" for kind in KINDS)
+    sums = ", ".join(f"SUM({kind})" for kind in COLUMNS)
     rows = db.rows(
-        f"SELECT minute {db.div} {step} AS step, {sums} FROM deliveries WHERE minute >= ? AND minute < ? {which}"
+        f"SELECT minute {db.div} {step} AS step, {sums} FROM {table} WHERE minute >= ? AND minute < ? {which}"
         "GROUP BY step ORDER BY step",
-        begin, end, *chosen.values(),
+        *values, begin, end, *chosen.values(),
     )  # fmt: skip
     found = {int(row[0]): [int(value) for value in row[1:]] for row in rows}
     steps = range(begin // step, -(-end // step)) if found else range(0)
-    nothing = [0] * len(KINDS)
+    nothing = [0] * len(COLUMNS)
     return {
         "step_seconds": step * 60,
         "times": [at * step * 60 for at in steps],
-        "series": {kind: [found.get(at, nothing)[number] for at in steps] for number, kind in enumerate(KINDS)},
+        "series": {kind: [found.get(at, nothing)[number] for at in steps] for number, kind in enumerate(COLUMNS)},
     }
 
 

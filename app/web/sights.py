@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.campaigns.progress import Progress, progress_of
+from app.campaigns.progress import Progress, progress_of_all
 from app.errors import Unavailable, UsageError
 from app.models.states import CampaignStatus
-from app.models.tables import Campaign
+from app.models.tables import LISTED, Campaign
 from app.queues.workers import WorkerStatus
 from app.scaling.demand import Seen, look
 from app.scaling.table import BOOSTED, Queue, Table, load_table
@@ -66,8 +66,10 @@ def sending_now() -> list[Progress]:
     db = resources().db
     now = db.now_ms()
     open_ = Campaign.status.in_([CampaignStatus.SENDING, CampaignStatus.PAUSED])
-    chosen = Campaign.select().where(open_).order_by(Campaign.status.desc(), Campaign.id.desc()).limit(MOST_SENDING)
-    return [progress_of(db, campaign, now) for campaign in chosen]
+    chosen = (
+        Campaign.select(*LISTED).where(open_).order_by(Campaign.status.desc(), Campaign.id.desc()).limit(MOST_SENDING)
+    )
+    return progress_of_all(db, list(chosen), now)
 
 
 def table() -> Table:

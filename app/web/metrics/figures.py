@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.campaigns.delivery_hours import COLUMNS, totals
 from app.db import Db
 from app.models.counters import Counted, counted_so_far
 from app.models.states import CampaignStatus, NoticeState
 from app.schedules.overview import Overview, overview
 
-#: What servers did, as `deliveries` calls it.
-TRIED = ("attempts", "sent", "failed", "deferred", "unknown")
 #: Those of a notice's states that somebody may have to do with.
 NOTICES = (NoticeState.WAITING, NoticeState.SENDING, NoticeState.FAILED)
 
@@ -27,7 +26,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Figures:
-    """`tried`: by a server's name, in the order of TRIED. `paused_recipients`: pending in paused campaigns."""
+    """`tried`: by a server's name, as `delivery_hours.totals` has it. `paused_recipients`: of paused campaigns."""
 
     at: int
     campaigns: dict[str, int]
@@ -63,12 +62,8 @@ def _paused(db: Db) -> int:
 
 def _tried(db: Db) -> dict[str, Sequence[int]]:
     """Of removed servers too, or the sums of all would fall."""
-    sums = ", ".join(f"SUM({name})" for name in TRIED)
-    found = {
-        int(row[0]): [int(value) for value in row[1:]]
-        for row in db.rows(f"SELECT server_id, {sums} FROM deliveries GROUP BY server_id")
-    }
-    nothing = [0] * len(TRIED)
+    found = totals(db)
+    nothing = [0] * len(COLUMNS)
     servers = db.rows("SELECT id, name FROM servers")
     return {str(name): found.get(int(id_), nothing) for id_, name in servers}
 

@@ -14,7 +14,7 @@ from app.web.metrics.families import Samples, counter, gauge, single
 from app.web.metrics.figures import Figures
 
 SERVER = ("server",)
-#: The metrics of what servers did, in the order of `figures.TRIED`.
+#: The metrics of what servers did, in the order of `delivery_hours.COLUMNS`.
 DID = (
     ("mailcrew_mails_attempted_total", "Mails that a server was asked to take and answered, or may have taken."),
     ("mailcrew_mails_sent_total", "Mails that a server took."),

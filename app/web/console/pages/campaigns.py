@@ -6,7 +6,7 @@ from typing import Any
 
 from app.campaigns.totals import totals_of
 from app.models.states import CampaignStatus
-from app.models.tables import Campaign
+from app.models.tables import LISTED, Campaign
 from app.web.campaigns import LARGEST_ID
 from app.web.console.page import Page
 from app.web.resources import resources
@@ -18,7 +18,7 @@ PAGE = 30
 
 @page.live("/campaigns", query=("status", "before"))
 def look(status: str, before: str) -> dict[str, Any]:
-    chosen = Campaign.select().order_by(Campaign.id.desc()).limit(PAGE + 1)
+    chosen = Campaign.select(*LISTED).order_by(Campaign.id.desc()).limit(PAGE + 1)
     if status in set(CampaignStatus):
         chosen = chosen.where(Campaign.status == status)
     if before.isascii() and before.isdigit() and int(before[:19]) <= LARGEST_ID:
