@@ -11,7 +11,7 @@ from app.clock import since_boot
 from app.config import Settings
 from app.db import Db
 from app.errors import Unavailable
-from app.schedules.claims import Claim, listed
+from app.schedules.claims import Claim, among
 from app.schedules.dispatch import dispatch, put_claims
 from app.schedules.document import DispatchDocument, QueueDocument, ResultDocument
 from app.schedules.here import run_due, run_user
@@ -91,5 +91,6 @@ def emails_of(db: Db, user_ids: Sequence[int]) -> dict[int, str]:
     """The addresses of these users."""
     if not user_ids:
         return {}
-    rows = db.rows(f"SELECT id, email FROM users WHERE id IN ({listed(user_ids)})")
+    these, bound = among(db, user_ids)
+    rows = db.rows(f"SELECT id, email FROM users WHERE id IN {these}", *bound)
     return {int(id_): str(email) for id_, email in rows}

@@ -54,15 +54,15 @@ def new_token() -> str:
     return secrets.token_hex(16)
 
 
-def advance(db: Db, now: int, skipped: int = 0) -> str:
-    """The SET of a schedule that goes on in its rhythm to the first instant after now.
+def advance(db: Db, skipped: int = 0) -> str:
+    """The SET of a schedule that goes on in its rhythm to the first instant after now, which is bound four times.
 
     What lies between is counted as skipped, and `skipped` more. MySQL assigns from left to right, so what is read comes
     before what is written.
     """
     interval = f"(interval_minutes * {MINUTE})"
     behind = f"COALESCE(rhythm_at, next_run_at + {interval})"
-    passed = f"CASE WHEN {behind} > {now} THEN 0 ELSE ({now} - {behind}) {db.div} {interval} + 1 END"
+    passed = f"CASE WHEN {behind} > ? THEN 0 ELSE (? - {behind}) {db.div} {interval} + 1 END"
     return f"skipped = skipped + {skipped} + {passed}, next_run_at = {behind} + {passed} * {interval}, rhythm_at = NULL"
 
 
@@ -85,12 +85,12 @@ def claim_due(
         )  # fmt: skip
         if not found:
             return []
+        these, bound = among(db, (user_id for user_id, _ in found))
         mine = db.run(
             "UPDATE user_monitor_schedules SET locked_by = ?, locked_until = ?, period = next_run_at, "
             # A period that was started before would never start again; the user would wait for ever.
-            f"started_period = NULLIF(started_period, next_run_at), {advance(db, now)} "
-            f"WHERE user_id IN ({listed(user_id for user_id, _ in found)})",
-            token, now + ttl,
+            f"started_period = NULLIF(started_period, next_run_at), {advance(db)} WHERE user_id IN {these}",
+            token, now + ttl, now, now, now, now, *bound,
         )  # fmt: skip
         assert mine == len(found), "somebody has changed rows that were locked"
     return [Claim(*row) for row in found]
@@ -98,7 +98,7 @@ def claim_due(
 
 def release(db: Db, token: str, user_ids: Sequence[int]) -> int:
     """Give back claims that nobody has started: their users are due again for the same period; how many."""
-    interval = f"(interval_minutes * {MINUTE})"
+    interval, (these, bound) = f"(interval_minutes * {MINUTE})", among(db, user_ids)
     passed = f"((next_run_at - period - 1) {db.div} {interval})"
     return db.run(
         "UPDATE user_monitor_schedules SET "
@@ -107,9 +107,9 @@ def release(db: Db, token: str, user_ids: Sequence[int]) -> int:
         # As it was before: nothing, or where the rhythm goes on behind a run beside it.
         f"rhythm_at = NULLIF(next_run_at - {passed} * {interval}, period + {interval}), next_run_at = period, "
         "period = started_period, locked_by = NULL, locked_until = NULL "
-        f"WHERE user_id IN ({listed(user_ids)}) AND locked_by = ? AND {UNSTARTED}",
-        token,
-    )
+        f"WHERE user_id IN {these} AND locked_by = ? AND {UNSTARTED}",
+        *bound, token,
+    )  # fmt: skip
 
 
 def start(db: Db, user_id: int, token: str, now: int) -> Run | None:
@@ -157,6 +157,11 @@ def record_run(db: Db, run: Run, status: RunStatus, error: str | None, duration_
     )  # fmt: skip
 
 
-def listed(user_ids: Iterable[int]) -> str:
-    """Ids for an `IN (…)`. As numbers in the text: ten thousand bound values would cost more than the rest."""
-    return ", ".join(str(int(user_id)) for user_id in user_ids)
+def among(db: Db, user_ids: Iterable[int]) -> tuple[str, tuple[str, ...]]:
+    """What stands behind `user_id IN` for these, and what is to be bound in it.
+
+    Ten thousand bound values would cost more than the rest. On SQLite the statement stays the same, for each that is
+    not costs a connection a megabyte: it keeps a hundred of them.
+    """
+    ids = ", ".join(str(int(user_id)) for user_id in user_ids)
+    return (f"({ids})", ()) if db.dialect == "mysql" else ("(SELECT value FROM json_each(?))", (f"[{ids}]",))

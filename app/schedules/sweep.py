@@ -12,7 +12,7 @@ from app.db import Db
 from app.db.connection import Row
 from app.events import warn
 from app.models.schedules import RunStatus
-from app.schedules.claims import LEASE_MS, STARTED, UNSTARTED, Claim, Run, advance, listed, record_run
+from app.schedules.claims import LEASE_MS, STARTED, UNSTARTED, Claim, Run, advance, among, record_run
 from app.schedules.times import MINUTE, Due, repaired
 
 #: Rows read at a time, and pages of them in one pass.
@@ -117,11 +117,9 @@ def pass_over(db: Db, now: int) -> int:
     """
     # By the locks, which are few where those who are due are many: the + keeps SQLite from the other index.
     where = "locked_until > 0 AND +enabled = 1 AND +next_run_at <= ? AND locked_by IS NOT NULL"
-    overruns = db.run(
-        f"UPDATE user_monitor_schedules SET overruns = overruns + 1, {advance(db, now)} WHERE {where} AND {STARTED}",
-        now,
-    )
-    db.run(f"UPDATE user_monitor_schedules SET {advance(db, now, skipped=1)} WHERE {where} AND {UNSTARTED}", now)
+    update, bound = "UPDATE user_monitor_schedules SET", (now, now, now, now, now)
+    overruns = db.run(f"{update} overruns = overruns + 1, {advance(db)} WHERE {where} AND {STARTED}", *bound)
+    db.run(f"{update} {advance(db, skipped=1)} WHERE {where} AND {UNSTARTED}", *bound)
     if overruns:
         warn("runs were still going when they were due again", users=overruns)
     return overruns
@@ -145,10 +143,11 @@ def put_back(db: Db, now: int, ttl: int, put: Put) -> tuple[int, int]:
         for token, mine in _by_token(row[1:] for row in rows).items():
             missing += put(token, mine)
         if over := [int(user_id) for until, user_id, *_ in rows if until < now]:
+            these, bound = among(db, over)
             renewed += db.run(
-                f"UPDATE user_monitor_schedules SET locked_until = ? WHERE user_id IN ({listed(over)}) "
-                f"AND locked_until < ? AND {UNSTARTED}",
-                now + ttl, now,
+                f"UPDATE user_monitor_schedules SET locked_until = ? WHERE user_id IN {these} AND locked_until < ? "
+                f"AND {UNSTARTED}",
+                now + ttl, *bound, now,
             )  # fmt: skip
         if len(rows) < PAGE:
             break

@@ -6,6 +6,7 @@ free again. A claim waits in the queue for longer than its lock lasts, so the di
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from statistics import quantiles
@@ -144,6 +145,7 @@ FLEETS = (("1 worker of 2", 1, 2), ("1 worker of 4", 1, 4), ("2 workers of 2", 2
 def long_queue(place: Place) -> list[Figure]:
     """What becomes of the lag when there is more work than workers, and that nobody is doubled or starved."""
     figures = []
+    logging.disable(logging.WARNING)  # every minute says that runs are still going
     for name, workers, threads in FLEETS:
         found = LongQueue(place.db, place.settings, name, workers, threads).run(HOURS)
         figures += described(place.database, found)

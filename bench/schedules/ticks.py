@@ -51,8 +51,8 @@ def claim_in_bulk(place: Place, due: int) -> float:
     started = time.perf_counter()
     count = place.db.run(
         "UPDATE user_monitor_schedules SET locked_by = ?, locked_until = ?, period = next_run_at, "
-        f"started_period = NULLIF(started_period, next_run_at), {advance(place.db, now)} WHERE {CLAIMABLE}",
-        "t" * 32, now + 900_000, now,
+        f"started_period = NULLIF(started_period, next_run_at), {advance(place.db)} WHERE {CLAIMABLE}",
+        "t" * 32, now + 900_000, now, now, now, now, now,
     )  # fmt: skip
     assert count == due, count
     return time.perf_counter() - started

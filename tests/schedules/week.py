@@ -242,7 +242,7 @@ def check(week: Week) -> None:
         claims[user] += 1
     for user, runs, skipped, overruns, _, locked_by, period, next_run_at in rows:
         assert (user, skipped + overruns + claims[user]) == (user, week.expected(user))
-        # Every claim has become a run, but one that was lost and is not looked for yet.
+        # Every claim has become a run.
         assert locked_by is None
         assert runs == claims[user]
         for instant in (period, next_run_at):
