@@ -12,6 +12,7 @@ from app.errors import UsageError
 from app.lists import search as searching
 from app.lists.search import members, search
 from tests.sending import add_list, add_people
+from tests.statements import recorded
 
 FIRST = ("Ann", "Anna", "ANNE", "ann", "Bob", "Ünal", "Дима", "伟", "Al", "")
 LAST = ("Annan", "Müller", "Bobson", "Petrov", "李", "al Annaz", "")
@@ -91,6 +92,14 @@ def test_in_a_huge_table_later_words_are_not_looked_for(db: Db, monkeypatch: pyt
     assert all_pages(db, "ann", 5) == ["b@x.test", "a@x.test"]
     monkeypatch.setattr(searching, "MOST_READ", 1)
     assert all_pages(db, "ann", 5) == ["b@x.test"]
+
+
+def test_of_an_address_no_later_word_is_looked_for(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(db, [("ann@x.test", "Ann"), ("bob@x.test", "Bob (ann@x.test)"), ("c@x.test", "ann@x.test")])
+    asked = recorded(db, monkeypatch)
+    assert all_pages(db, "ann@x.test", 10) == ["ann@x.test", "c@x.test"]
+    assert not any("INSTR" in sql for sql in asked)
+    assert all_pages(db, "(ann", 10) == ["bob@x.test"]
 
 
 def test_members_come_in_pages_by_their_status(db: Db) -> None:

@@ -122,6 +122,8 @@ def _by_name(db: Db, text: str, start: Place, limit: int) -> Iterator[Keyed]:
 
 
 def _by_later_word(db: Db, text: str, start: Place, limit: int) -> Iterator[Keyed]:
+    if "@" in text:
+        return  # an address, which no later word of a name is: the whole index would be read for nothing
     if int(db.value("SELECT MAX(id) FROM subscribers") or 0) > MOST_READ:
         return
     spellings = _spellings(text)
