@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import re
 import threading
 from collections.abc import Iterator
@@ -59,6 +60,8 @@ def logged_in(app: Flask) -> Visitor:
 @contextmanager
 def serving(app: Flask) -> Iterator[str]:
     """The application on a free port, each request on a thread of its own; its address."""
+    # Thousands of lines would hide what a test that fails has to say.
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

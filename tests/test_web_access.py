@@ -27,6 +27,17 @@ HIDDEN = (
     "/api/logs",
 )  # fmt: skip
 FOR_ADMINS = {(method, path) for method in ("GET", "HEAD") for path in HIDDEN}
+#: What a token of scope send may change; everything else wants an administrator.
+FOR_SENDERS = {
+    ("POST", "/api/campaigns"), ("PUT", "/api/campaigns/1"), ("DELETE", "/api/campaigns/1"),
+    ("POST", "/campaigns/new"), ("POST", "/campaigns/1/edit"), ("POST", "/campaigns/1/delete"),
+    ("POST", "/campaigns/preview/about"), ("POST", "/campaigns/preview/mail"),
+    *(
+        ("POST", f"{base}/campaigns/1/{verb}")
+        for base in ("/api", "")
+        for verb in ("schedule", "unschedule", "pause", "resume", "cancel", "boost", "unknown", "copy", "test")
+    ),
+}  # fmt: skip
 #: What everybody may do who has come in.
 HARMLESS = {*OPEN, ("POST", "/logout"), ("POST", "/api/campaigns/preview")}
 UNKNOWN = [("GET", "/"), ("GET", "/api/nope"), ("POST", "/nope"), ("OPTIONS", "/api/workers"), ("GET", "//api/health")]
@@ -67,6 +78,18 @@ def test_a_read_token_may_look_at_everything_and_change_nothing(app: Flask) -> N
             assert status not in (401, 403), (method, path)
             assert status < 500, (method, path)
         elif (method, path) not in HARMLESS:
+            assert status == 403, (method, path)
+
+
+def test_a_send_token_has_campaigns_sent_and_changes_nothing_else(app: Flask) -> None:
+    sender = caller(app, "send")
+    for method, path in every_route(app):
+        status = sender.ask(method, path).status_code
+        if (method, path) in OPEN:
+            continue
+        if method in ("GET", "HEAD") or (method, path) in {*HARMLESS, *FOR_SENDERS}:
+            assert (status == 403) == ((method, path) in FOR_ADMINS), (method, path)
+        else:
             assert status == 403, (method, path)
 
 

@@ -1,75 +1,23 @@
-"""The description of the API is true: of every route and every answer, whatever is asked."""
+"""The description of the API: every route stands in it, and types become schemas. `test_web_fuzzed` has it asked."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import pytest
-import schemathesis
 from flask import Flask
-from hypothesis import HealthCheck, given
-from hypothesis import settings as examples
-from hypothesis.errors import Unsatisfiable
-from schemathesis import GenerationMode
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from app.config import Settings
-from app.db import Db
-from app.mail.servers import add_server
 from app.web.application import create_app
 from app.web.openapi import description, undescribed
 from app.web.schemas import Schemas, like
-from tests.sending import NOW, add_list, add_people, draft, expand, start
-from tests.web import caller
-
-UNHURRIED = list(HealthCheck)
 
 
 @pytest.fixture
-def app(db: Db, settings: Settings) -> Flask:
-    """An application with a campaign that is being sent and a draft."""
-    add_server(name="sink", host="127.0.0.1", port=1, tls="none", now=NOW)
-    add_list(db, "all", add_people(db, 20))
-    campaign = draft(db, ["all"])
-    start(db, campaign)
-    expand(db, settings, campaign)
-    draft(db, ["all"])
-    return create_app(replace(settings, redis_url=f"{settings.redis_url}?db=14"), db=db)
-
-
-@pytest.fixture
-def headers(app: Flask) -> dict[str, str]:
-    return caller(app, "admin").headers
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("mode", list(GenerationMode))
-def test_every_answer_is_as_described(app: Flask, headers: dict[str, str], mode: GenerationMode) -> None:
-    """A wish that fits its schema and still makes no sense (an address without @) may be refused."""
-    schema = schemathesis.openapi.from_wsgi("/openapi.json", app, headers=headers)
-    asked = []
-    for found in schema.get_all_operations():
-        operation: Any = found.ok()  # type: ignore[union-attr]
-        asked.append(operation.label)
-
-        @examples(max_examples=5, deadline=None, derandomize=True, database=None, suppress_health_check=UNHURRIED)
-        @given(case=operation.as_strategy(generation_mode=mode))
-        def ask(case: Any) -> None:
-            answer = case.call_and_validate(
-                headers=headers, excluded_checks=[positive_data_acceptance, not_a_server_error]
-            )
-            # No supervisord runs here, which is no mistake of ours.
-            assert answer.status_code < 500 or answer.status_code == 503, answer.text
-
-        try:
-            ask()
-        except Unsatisfiable:
-            assert mode is GenerationMode.NEGATIVE, "nothing can be wrong where nothing is asked"
-    assert "POST /api/campaigns/{campaign_id}/boost" in asked
+def app(settings: Settings) -> Flask:
+    return create_app(settings)
 
 
 def test_every_route_of_the_api_is_described(app: Flask) -> None:

@@ -71,7 +71,7 @@ def test_what_cannot_be_scheduled_says_why(app: Flask, campaign: int) -> None:
     assert "only a draft" in error_of(refused)["message"]
 
 
-@pytest.mark.parametrize("workers", [-1, 1001, "2", None, True, 1.0])
+@pytest.mark.parametrize("workers", [-1, 1001, "2", None, True, 1.5])
 def test_a_wrong_number_of_workers_is_refused(app: Flask, campaign: int, workers: object) -> None:
     refused = caller(app, "send").post(f"/api/campaigns/{campaign}/boost", {"workers": workers})
     assert refused.status_code == 400

@@ -22,7 +22,7 @@ from app.web.errors import Problem
 from app.web.openapi import describes
 from app.web.query import text
 from app.web.resources import resources
-from app.web.schemas import record
+from app.web.schemas import Words, record
 from app.web.sending import Scheduled
 
 routes = Blueprint("authoring", __name__, url_prefix="/api/campaigns")
@@ -34,13 +34,17 @@ LONGEST_ADDRESS = 320
 ONE = f"/<int(max={LARGEST_ID}):campaign_id>"
 
 Names = list[str]
+Name = Annotated[str, {"minLength": 1, "maxLength": authoring.LONGEST_NAME}]
 _OPTIONAL: dict[str, Any] = {
     "servers": NotRequired[Names],
     "html": NotRequired[str | None],
     "text": NotRequired[str | None],
     "weight": NotRequired[Annotated[int, {"minimum": 1, "maximum": authoring.HEAVIEST}]],
 }
-_NEEDED: dict[str, Any] = {"name": str, "subject": str, "from": str, "lists": Names}
+_NEEDED: dict[str, Any] = {
+    "name": Name, "subject": Words, "from": Annotated[Words, {"maxLength": authoring.LONGEST_SENDER}],
+    "lists": Annotated[Names, {"minItems": 1}],
+}  # fmt: skip
 
 _ALL_OPTIONAL = {name: NotRequired[kind] for name, kind in _NEEDED.items()} | _OPTIONAL
 NewCampaign = record(
@@ -70,13 +74,15 @@ class Deleted(TypedDict):
 
 
 class CopyName(TypedDict):
-    name: NotRequired[str]
+    """Without a name, or with an empty one, it is called as the first one is."""
+
+    name: NotRequired[Annotated[str, {"maxLength": authoring.LONGEST_NAME}]]
 
 
 class TestMail(TypedDict):
     """`email`: as whom it is filled in, first, random or an address; `server`: by name one of the campaign's."""
 
-    to: str
+    to: Words
     email: NotRequired[str]
     server: NotRequired[str]
 

@@ -11,6 +11,12 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from app.web.errors import Problem
 
 
+def _number(text: str) -> int | float:
+    """JSON knows one kind of number: 5.0 is a whole one."""
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+
 def json_object(*known: str, of_any_type: bool = False) -> dict[str, Any]:
     """The request's JSON object, which may hold these fields only; raises Problem.
 
@@ -24,7 +30,7 @@ def json_object(*known: str, of_any_type: bool = False) -> dict[str, Any]:
         raise RequestEntityTooLarge
     try:
         # RecursionError: 64 KiB of brackets are nested too deep for the parser.
-        body = json.loads(raw)
+        body = json.loads(raw, parse_float=_number)
         # An escaped half of a character (\ud800) is JSON, but can be neither stored nor mailed.
         json.dumps(body, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:

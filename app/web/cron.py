@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import threading
-from typing import Any, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict, get_args
 
 from flask import Blueprint, Response, jsonify, request
 
@@ -22,7 +22,8 @@ from app.web.resources import resources
 routes = Blueprint("cron", __name__, url_prefix="/api/cron")
 
 HEADER = "x-cron-secret"
-MODES = ("queue", "direct", "sync")
+Mode = Literal["queue", "direct", "sync"]
+MODES = get_args(Mode)
 #: Calls that make checks at a time: each may take minutes, and the console needs the other threads of the server.
 AT_ONCE = 4
 #: How long a call waits for one of those to end, in seconds.
@@ -33,14 +34,19 @@ _places = threading.BoundedSemaphore(AT_ONCE)
 class DispatchRequest(TypedDict):
     """Nothing: enqueue whoever is due. A user: run that one here. `mode` sync: run here whoever is due."""
 
-    mode: NotRequired[str]
-    userId: NotRequired[int]
+    mode: NotRequired[Mode]
+    userId: NotRequired[Annotated[int, {"minimum": 1}]]
     email: NotRequired[str]
 
 
 @routes.post("/dispatch")
 @open_to_all
-@describes(f"Have the checks made that are due; wants the header {HEADER}", DispatchDocument, takes=DispatchRequest)
+@describes(
+    f"Have the checks made that are due; wants the header {HEADER}",
+    DispatchDocument,
+    takes=DispatchRequest,
+    may_be_empty=True,
+)
 def dispatch() -> Response:
     here = resources()
     _check_secret()
@@ -50,7 +56,9 @@ def dispatch() -> Response:
 
 @routes.post("/one-click-start")
 @open_to_all
-@describes("The same as /api/cron/dispatch, for older crontabs", DispatchDocument, takes=DispatchRequest)
+@describes(
+    "The same as /api/cron/dispatch, for older crontabs", DispatchDocument, takes=DispatchRequest, may_be_empty=True
+)
 def one_click_start() -> Response:
     return dispatch()
 

@@ -19,6 +19,7 @@ from app.web.errors import Problem
 from app.web.openapi import PAGED, describes, whole_number
 from app.web.query import text, whole
 from app.web.resources import resources
+from app.web.schemas import Words
 from app.web.sights import table
 
 routes = Blueprint("dead", __name__, url_prefix="/api/dead")
@@ -48,7 +49,7 @@ class DeadDocument(TypedDict):
 class Which(TypedDict):
     """These of a queue, or with `all` every one that is in it now."""
 
-    queue: str
+    queue: Words
     ids: NotRequired[list[str]]
     all: NotRequired[bool]
 

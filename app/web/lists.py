@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 from flask import Blueprint, Response, jsonify
 
 from app.errors import Refused, UsageError
 from app.instants import iso
+from app.lists.memberships import LONGEST_LIST_NAME
 from app.lists.search import members
 from app.lists.sizes import Sized, all_lists, make_list, one_list, the_list
 from app.models.states import MembershipStatus
@@ -18,6 +19,7 @@ from app.web.errors import Problem
 from app.web.openapi import PAGED, describes, whole_number
 from app.web.query import linked, one_of, text, whole
 from app.web.resources import resources
+from app.web.schemas import Words
 
 routes = Blueprint("lists", __name__, url_prefix="/api")
 
@@ -41,7 +43,7 @@ class ListDocument(TypedDict):
 
 
 class NewList(TypedDict):
-    name: str
+    name: Annotated[Words, {"maxLength": LONGEST_LIST_NAME}]
 
 
 class MemberDocument(TypedDict):

@@ -51,6 +51,7 @@ class Description:
     media: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, Schema] = field(default_factory=dict)
+    may_be_empty: bool = False
 
 
 _DESCRIBED: dict[object, Description] = {}
@@ -67,14 +68,17 @@ def describes(
     headers: Mapping[str, str] | None = None,
     status: int = 200,
     form: Mapping[str, Schema] | None = None,
+    may_be_empty: bool = False,
 ) -> Callable[[View], View]:
     """Say what a view of the API is for. `answers`: the type of its good answer, 200 or `status`; `also`: of others;
-    `takes`: of the body; `query`: the JSON schema of each value behind the question mark; `form`: of each field of an
-    upload, the first of which must be there."""
+    `takes`: of the body, which `may_be_empty`; `query`: the JSON schema of each value behind the question mark; `form`:
+    of each field of an upload, the first of which must be there."""
 
     def mark(view: View) -> View:
         told = {status: answers, **(also or {})}
-        _DESCRIBED[view] = Description(summary, told, takes, query or {}, media, headers or {}, form or {})
+        _DESCRIBED[view] = Description(
+            summary, told, takes, query or {}, media, headers or {}, form or {}, may_be_empty
+        )  # fmt: skip
         return view
 
     return mark
@@ -158,7 +162,7 @@ def _operation(
         operation["description"] = inspect.getdoc(view)
     if told.takes is not None and method not in LOOKING:
         operation["requestBody"] = {
-            "required": True, "content": {"application/json": {"schema": schemas.of(told.takes)}}
+            "required": not told.may_be_empty, "content": {"application/json": {"schema": schemas.of(told.takes)}}
         }  # fmt: skip
     if told.form:
         body: Schema = {"type": "object", "properties": dict(told.form), "required": [next(iter(told.form))]}

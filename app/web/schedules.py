@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from flask import Blueprint, Response, jsonify
 
@@ -34,7 +34,7 @@ class Change(TypedDict):
     """What is to be otherwise. A new interval counts from the last run."""
 
     enabled: NotRequired[bool]
-    interval_minutes: NotRequired[int]
+    interval_minutes: NotRequired[Annotated[int, {"minimum": SHORTEST, "maximum": LONGEST}]]
 
 
 class OverviewDocument(TypedDict):
@@ -71,7 +71,7 @@ class Unlocked(TypedDict):
             "description": "late: due for two minutes and not claimed; busy: waits or runs; failed, broken: how the "
             "last run ended; not together with `email`",
         },
-        "after": {"type": "string", "maxLength": LONGEST_PLACE, "pattern": f"^{PLACE}$",
+        "after": {"type": "string", "maxLength": LONGEST_PLACE, "pattern": f"^({PLACE})?$",
                   "description": "from the Link of the page before"},
     },
     headers=PAGED,

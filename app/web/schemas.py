@@ -23,6 +23,10 @@ from typing import (
 Schema = dict[str, Any]
 
 
+#: Text that is not empty.
+Words = Annotated[str, {"minLength": 1}]
+
+
 def like(name: str, kind: Any, /, renamed: dict[str, str] | None = None, **more: Any) -> Any:
     """A JSON object with the fields of a dataclass, some of them under another name, and more."""
     fields = {(renamed or {}).get(field, field): hint for field, hint in get_type_hints(kind).items()}

@@ -23,6 +23,7 @@ from app.web.lists import LARGEST_PAGE, LIMIT, LONGEST_PLACE, PAGE, MemberDocume
 from app.web.openapi import PAGED, describes, whole_number
 from app.web.query import linked, text, whole
 from app.web.resources import resources
+from app.web.schemas import Words
 
 routes = Blueprint("subscribers", __name__, url_prefix="/api/subscribers")
 
@@ -78,7 +79,7 @@ class EventDocument(TypedDict):
 class FromList(TypedDict):
     """The name of a list."""
 
-    list: str
+    list: Words
 
 
 class Reason(TypedDict):

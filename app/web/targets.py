@@ -169,6 +169,8 @@ def _named() -> int:
     """The id in ?id= or in the body."""
     if "id" in request.args:
         return whole("id", 0, LARGEST_ID)
+    if not request.content_length:
+        raise Problem(400, "invalid", "name the target: ?id=N", "id")
     found = json_object("id").get("id")
     if type(found) is not int or not 1 <= found <= LARGEST_ID:
         raise Problem(400, "invalid", "id must be the number of a target", "id")
