@@ -32,6 +32,7 @@ FOR_SENDERS = {
     ("POST", "/api/campaigns"), ("PUT", "/api/campaigns/1"), ("DELETE", "/api/campaigns/1"),
     ("POST", "/campaigns/new"), ("POST", "/campaigns/1/edit"), ("POST", "/campaigns/1/delete"),
     ("POST", "/campaigns/preview/about"), ("POST", "/campaigns/preview/mail"),
+    *(("POST", f"{base}/senders/{verb}") for base in ("/api", "") for verb in ("pause", "resume")),
     *(
         ("POST", f"{base}/campaigns/1/{verb}")
         for base in ("/api", "")
