@@ -19,7 +19,7 @@ from app.campaigns.journal import MailState
 from app.config import ROOT, TABLE, Setting
 from app.models import states
 
-PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("README.md")])
+PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("README*.md")])
 MACHINES = [kind for kind in vars(states).values() if isinstance(kind, type) and issubclass(kind, StrEnum)]
 STATES = [state.value for kind in MACHINES for state in kind] + [state.name for state in MailState]
 
