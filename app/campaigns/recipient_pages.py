@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from app.db import Db
+from app.db.parts import lower_bound
 from app.errors import UsageError
 from app.models.states import BatchState, RecipientState
 from app.models.tables import Campaign
@@ -66,12 +67,13 @@ def _beginning(db: Db, campaign_id: int, begins: str, state: str, after: str) ->
     low = begins.strip().lower()
     high, after, rows_wanted = low + _LAST, after or "", ROWS
     while True:
+        above, first = lower_bound(low, after)
         rows = db.rows(
             f"SELECT {_COLUMNS} FROM subscribers s {db.in_this_order} recipients r "
             f"ON r.campaign_id = ? AND r.subscriber_id = s.id {_TABLES} "
-            "WHERE s.email_key >= ? AND s.email_key > ? AND s.email_key <= ? "
+            f"WHERE s.email_key {above} ? AND s.email_key <= ? "
             "ORDER BY s.email_key LIMIT ?",
-            campaign_id, low, after, high, rows_wanted,
+            campaign_id, first, high, rows_wanted,
         )  # fmt: skip
         for row in rows:
             one = _found(row, str(row[2]))

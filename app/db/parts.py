@@ -1,4 +1,4 @@
-"""Long lists of values, in pieces that a statement's IN (…) takes well."""
+"""Values as statements take them well: long lists of them in pieces, and where a range begins."""
 
 from __future__ import annotations
 
@@ -20,3 +20,11 @@ def parts(items: Sequence[T], size: int = VALUES_A_STATEMENT) -> Iterator[Sequen
 def marks(values: Iterable[object]) -> str:
     """`?, ?, ?`: one for each value."""
     return ", ".join("?" for _ in values)
+
+
+def lower_bound(low: str, after: str) -> tuple[str, str]:
+    """The operator and the value of "from `low` on, and behind `after`": one condition.
+
+    Of two lower bounds SQLite begins at the one that is written first, and reads all that lies before the other.
+    """
+    return (">", after) if after >= low else (">=", low)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from app.db import Db
+from app.db.parts import lower_bound
 from app.errors import UsageError
 
 #: Past so many subscribers later words of names are not looked for: reading the index would take seconds.
@@ -101,10 +102,11 @@ Keyed = tuple[str, Found]
 
 def _by_address(db: Db, text: str, start: Place, limit: int) -> Iterator[Keyed]:
     wanted = text.casefold()
+    above, first = lower_bound(wanted, start.key)
     rows = db.rows(
-        f"SELECT s.email_key, {_COLUMNS} FROM subscribers s WHERE s.email_key > ? AND s.email_key >= ? "
+        f"SELECT s.email_key, {_COLUMNS} FROM subscribers s WHERE s.email_key {above} ? "
         "AND s.email_key < ? ORDER BY s.email_key LIMIT ?",
-        start.key, wanted, wanted + LAST, limit,
+        first, wanted + LAST, limit,
     )  # fmt: skip
     return ((str(key), Found(*row)) for key, *row in rows)
 

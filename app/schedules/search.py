@@ -12,6 +12,7 @@ from heapq import merge
 from itertools import islice
 
 from app.db import Db
+from app.db.parts import lower_bound
 from app.errors import UsageError
 from app.models.schedules import RunStatus, Schedule, ScheduleState, User
 from app.schedules.store import Shown
@@ -79,9 +80,10 @@ def _by_id(db: Db) -> _Walk:
 def _by_address(db: Db, begins: str) -> _Walk:
     def walk(place: _Place, limit: int) -> list[_Place]:
         behind = db.value("SELECT email_key FROM users WHERE id = ?", place[1]) or ""
+        above, first = lower_bound(begins, behind)
         rows = db.rows(
-            "SELECT id FROM users WHERE email_key > ? AND email_key >= ? AND email_key < ? ORDER BY email_key LIMIT ?",
-            behind, begins, begins + _LAST, limit,
+            f"SELECT id FROM users WHERE email_key {above} ? AND email_key < ? ORDER BY email_key LIMIT ?",
+            first, begins + _LAST, limit,
         )  # fmt: skip
         return [(0, int(row[0])) for row in rows]
 
