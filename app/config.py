@@ -258,6 +258,12 @@ def given(settings: Settings, name: str, environ: Mapping[str, str] = os.environ
     return {**_dotenv(root / ".env"), **_dotenv(settings.home / ".env"), **environ}.get(name)
 
 
+def where_given(settings: Settings, name: str, root: Path = ROOT) -> str | None:
+    """Where a person has set a variable, as it counts: "environment", "home" or "root" for a `.env`; None: nowhere."""
+    places = {"environment": os.environ, "home": _dotenv(settings.home / ".env"), "root": _dotenv(root / ".env")}
+    return next((place for place, values in places.items() if name in values), None)
+
+
 def variable(name: str) -> str | None:
     """A variable that is no setting (a server's password), looked up where the settings are."""
     return os.environ.get(name) or _files().get(name)

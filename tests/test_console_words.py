@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.config import ROOT
+from app.config import ROOT, TABLE
 from app.web.console.frame import all_pages
 from app.web.console.page import GROUPS
 from app.web.console.words import DIRECTORY, LANGUAGES, catalogue
@@ -81,6 +81,11 @@ def test_every_word_that_is_used_has_been_written() -> None:
     used = {key for path in (*TEMPLATES, *CODE) for key in _USED.findall(path.read_text())}
     assert used
     assert sorted(used - set(catalogue("en"))) == []
+
+
+def test_every_setting_is_told_in_every_language() -> None:
+    english = {name: words for name, words in catalogue("en").items() if name.startswith("settings.meaning_")}
+    assert english == {f"settings.meaning_{setting.name.lower()}": setting.meaning for setting in TABLE}
 
 
 def test_every_page_has_a_name_in_the_navigation() -> None:

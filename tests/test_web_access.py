@@ -24,7 +24,7 @@ OPEN = {
 #: What names people, and where passwords are.
 HIDDEN = (
     "/audit", "/api/audit", "/api/servers/1/settings", "/servers/1/edit", "/servers/new", "/logs", "/logs/live",
-    "/api/logs",
+    "/api/logs", "/tokens", "/api/tokens", "/settings", "/api/settings",
 )  # fmt: skip
 FOR_ADMINS = {(method, path) for method in ("GET", "HEAD") for path in HIDDEN}
 #: What a token of scope send may change; everything else wants an administrator.

@@ -7,9 +7,7 @@ import json
 from typing import Any
 
 from app.cli.context import open_home
-from app.cli.instants import iso
-from app.models.tables import Token
-from app.models.tokens import SCOPES, create_token, revoke_token
+from app.models.tokens import SCOPES, create_token, revoke_token, tokens
 
 
 def add(commands: Any) -> None:
@@ -47,13 +45,13 @@ def run_create(args: argparse.Namespace) -> int:
 
 def run_list(args: argparse.Namespace) -> int:
     open_home()
-    tokens = [_describe(token) for token in Token.select().order_by(Token.name)]
+    found = tokens()
     if args.json:
-        print(json.dumps(tokens))
+        print(json.dumps(found))
         return 0
-    if not tokens:
+    if not found:
         print("no token yet; make one: bin/mailcrew tokens create NAME")
-    for one in tokens:
+    for one in found:
         state = f"revoked {one['revoked_at']}" if one["revoked_at"] else f"last used {one['last_used_at'] or 'never'}"
         print(f"{one['name']:30} {one['scope']:6} created {one['created_at']}  {state}")
     return 0
@@ -64,14 +62,3 @@ def run_revoke(args: argparse.Namespace) -> int:
     revoke_token(args.name, db.now_ms())
     print(f"token {args.name} revoked")
     return 0
-
-
-def _describe(token: Token) -> dict[str, Any]:
-    return {
-        "id": token.id,
-        "name": token.name,
-        "scope": token.scope,
-        "created_at": iso(token.created_at),
-        "last_used_at": iso(token.last_used_at),
-        "revoked_at": iso(token.revoked_at),
-    }

@@ -6,10 +6,12 @@ import hashlib
 import hmac
 import re
 import secrets
+from typing import Any
 
 from peewee import IntegrityError
 
 from app.errors import NotFound, Refused, UsageError
+from app.instants import iso
 from app.models.tables import Token
 
 #: Each includes those before it.
@@ -38,6 +40,17 @@ def create_token(name: str, scope: str, now: int) -> str:
             f"there is or was a token called {name!r}; take another name, so that the logs stay clear"
         ) from None
     return token
+
+
+def tokens() -> list[dict[str, Any]]:
+    """Every token by name, as scripts read it; never the token itself."""
+    return [
+        {
+            "id": token.id, "name": token.name, "scope": token.scope, "created_at": iso(token.created_at),
+            "last_used_at": iso(token.last_used_at), "revoked_at": iso(token.revoked_at),
+        }
+        for token in Token.select().order_by(Token.name)
+    ]  # fmt: skip
 
 
 def revoke_token(name: str, now: int) -> None:

@@ -66,6 +66,9 @@ addEventListener("pageshow", () => {
   }
 });
 
+// What is to be copied is selected by one click, or by coming there with the keyboard.
+document.addEventListener("focusin", (event) => { if ("select" in (event.target.dataset ?? {})) event.target.select(); });
+
 // A local time becomes an instant with its zone in the hidden field that data-zoned names.
 document.addEventListener("submit", (event) => {
   for (const input of event.target.querySelectorAll("[data-zoned]")) {

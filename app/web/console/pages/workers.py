@@ -8,6 +8,7 @@ from typing import Any
 from flask import Response, request
 
 from app.errors import NotFound, UsageError
+from app.web import hosts
 from app.web.audit import tell
 from app.web.console.page import Page
 from app.web.resources import resources
@@ -29,6 +30,7 @@ def look(queue: str) -> dict[str, Any]:
         ],
         "names": [line.queue.name for line in seen.lines],
         "host": socket.gethostname(),
+        "hosts": hosts.seen(),
     }  # fmt: skip
 
 
@@ -42,3 +44,9 @@ def stop() -> Response:
         raise NotFound("no such worker is supervised by this home on this host; it may have ended by itself")
     tell(f"pids {', '.join(map(str, stopping))}")
     return page.done("/workers", "workers.told", n=len(stopping))
+
+
+@page.post("/hosts/gone")
+def gone() -> Response:
+    host = request.form.get("host", "")
+    return page.done("/workers", "workers.was_gone", host=host, n=hosts.settled(host))
