@@ -26,7 +26,7 @@ from app.web.console.pages.schedules import PAGE
 from app.web.console.words import LANGUAGES, catalogue
 from tests.console import Visitor, logged_in
 from tests.schedules.pages import NASTY, figures, fresh, put_in, users_on
-from tests.schedules.people import add_users, schedule
+from tests.schedules.people import SLACK_MS, add_users, schedule
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_without_users_the_page_says_how_to_add_one(visitor: Visitor, language: 
 
 def test_the_figures_are_those_of_the_api(app: Flask, visitor: Visitor, db: Db) -> None:
     now = db.now_ms()
-    add_users(db, 3, due=now - LATE_MS)
+    add_users(db, 3, due=now - LATE_MS - SLACK_MS)
     add_users(db, 2, due=now + MINUTE, last_status="failed")
     add_users(db, 1, due=now + MINUTE, last_status="error")
     claim_due(db, "t", now, 900_000, 2)
@@ -89,7 +89,7 @@ def test_users_wait_too_long_only_when_nobody_dispatches_or_nobody_works(visitor
     fine = visitor.get("/schedules").text
     assert "nobody dispatches" not in fine
     assert ">due</span>" in fine
-    add_users(db, 1, due=db.now_ms() - LATE_MS)
+    add_users(db, 1, due=db.now_ms() - LATE_MS - SLACK_MS)
     fresh(visitor)
     late = visitor.get("/schedules").text
     assert "nobody dispatches" in late
@@ -117,7 +117,7 @@ def test_every_user_is_on_one_page(visitor: Visitor, db: Db) -> None:
 )  # fmt: skip
 def test_users_are_found(visitor: Visitor, db: Db, query: str, expected: list[int]) -> None:
     now = db.now_ms()
-    add_users(db, 1, due=now - LATE_MS)
+    add_users(db, 1, due=now - LATE_MS - SLACK_MS)
     add_users(db, 1, due=now + MINUTE)
     add_users(db, 1, due=now - DAY_MS, enabled=0)
     add_users(db, 1, due=now + MINUTE, last_status="failed")
@@ -137,7 +137,7 @@ def test_a_user_is_added_once(visitor: Visitor, db: Db) -> None:
     assert put_in(visitor, "/schedules/new", new_email="Ann@x.test", interval_minutes="15") == "/schedules/1"
     assert "due at once" in visitor.get("/schedules/1").text
     assert schedule(1).interval_minutes == 15
-    assert schedule(1).next_run_at <= db.now_ms()
+    assert schedule(1).next_run_at <= db.now_ms() + SLACK_MS
     assert put_in(visitor, "/schedules/new", new_email=" ann@X.test ", interval_minutes="30") == "/schedules/1"
     assert "was there already" in visitor.get("/schedules/1").text
     assert schedule(1).interval_minutes == 15, "not changed in passing"
@@ -195,7 +195,7 @@ def test_a_run_is_asked_for_and_nothing_else_is_possible_meanwhile(visitor: Visi
     assert "Run now" in page
     assert datetime.fromtimestamp(rhythm / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") in page, "when the rhythm goes on"
     put_in(visitor, f"/schedules/{user}/run")
-    assert schedule(user).next_run_at <= db.now_ms()
+    assert schedule(user).next_run_at <= db.now_ms() + SLACK_MS
 
     claim_due(db, "t", db.now_ms(), 900_000, 1)
     fresh(visitor)

@@ -13,7 +13,7 @@ from app.schedules.search import LATE_MS
 from app.schedules.times import MINUTE
 from app.web.application import create_app
 from app.web.audit import entries
-from tests.schedules.people import add_users, schedule
+from tests.schedules.people import SLACK_MS, add_users, schedule
 from tests.web import Caller, caller, error_of
 
 
@@ -35,7 +35,7 @@ def emails(me: Caller, query: str) -> list[str]:
 
 def test_the_overview_counts_users_by_what_they_wait_for(me: Caller, db: Db) -> None:
     now = db.now_ms()
-    add_users(db, 3, due=now - LATE_MS)
+    add_users(db, 3, due=now - LATE_MS - SLACK_MS)
     add_users(db, 2, due=now + MINUTE, last_status="failed")
     add_users(db, 1, due=now + MINUTE, last_status="interrupted")
     add_users(db, 4, due=now + MINUTE, enabled=0)
