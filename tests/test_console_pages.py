@@ -231,13 +231,14 @@ def test_a_worker_that_is_not_ours_cannot_be_stopped(visitor: Visitor, client: r
 
 
 def test_the_overview_tells_what_needs_somebody(visitor: Visitor, client: redis.Redis, campaign: int) -> None:
+    plant(client, 1, queues=["mail"], trouble="sending: no room for a journal in /j")
     page = visitor.get("/").text
-    assert "150 wait in send, and no worker serves it." in page
-    plant(client, 1, trouble="sending: no room for a journal in /j")
+    assert "supervisord does not run" in page
+    assert "no room for a journal" in visitor.get("/alarms").text
+    assert re.search(r"send\s*<span class=\"badge bad\">no worker</span>", page)
+    plant(client, 2)
     visitor.post("/workers/stop", pid="1")  # forgets what viewers share
-    page = visitor.get("/").text
-    assert "no room for a journal" in page
-    assert "no worker serves it" not in page
+    assert "no worker" not in visitor.get("/").text
 
 
 def test_decisions_are_shown_with_their_reasons(visitor: Visitor, db: Db) -> None:

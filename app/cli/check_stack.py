@@ -13,19 +13,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 from rich.text import Text
 
 from app.config import TABLE, Settings, make_home, settings
-from app.errors import SettingError
-from app.scaling.alert_routes import alert_server, mail, post
+from app.errors import SettingError, Unavailable
+from app.scaling.alert_routes import alert_server, mail, post, shown_way
 from app.scaling.alerts import Alert, Message, Tell, tell
+from app.watch.alarms import open_alarms, place_of, quiet_keys
 from app.watch.answers import Asked
-from app.watch.look import SECONDS, look
+from app.watch.look import SECONDS, Look, Looker
 from app.watch.machine import MIN_FREE_MB
+from app.watch.noting import note, note_told
 from app.watch.picture import open_existing
+from app.watch.turn import take_watch
 
+T = TypeVar("T")
 HELP = ("what needs somebody's attention", "check --webhook https://chat.example.com/hook")
 
 
@@ -50,17 +55,61 @@ def check(root: Path, args: argparse.Namespace) -> int:
         _print(args, [Alert("settings", "settings", str(error), "mend it; docs/operations.md lists them all")], "")
         return 1
     make_home(found)
-    alerts, fine = look(found, root, args.min_free)
-    _print(args, alerts, fine)
+    looked = Looker(found, root).look(args.min_free)
+    alerts = list(looked.alerts)
+    _print(args, alerts, looked.fine)
+    quiet = _in_time(partial(_note, found, looked)) if _can_note(looked) else None
     ways = dict[str, Tell]()
     if found.alert_webhook:
         ways[f"webhook {found.alert_webhook}"] = partial(post, found.alert_webhook, found)
     if found.alert_mail:
         ways[f"mail {found.alert_mail}"] = partial(_mail, found)
     if ways:
-        for failure in tell(found, alerts, ways, time.time_ns() // 1_000_000):
+        # Without the database nobody can be asked for silence, and nothing be written down; it is told all the same.
+        told = partial(_note_told, found) if quiet is not None else _nothing
+        for failure in tell(found, alerts, ways, time.time_ns() // 1_000_000, quiet=quiet or (), told=told):
             print(f"supervisor-manager: {failure}; tried again at the next check", file=sys.stderr)
     return 1 if alerts else 0
+
+
+def _can_note(looked: Look) -> bool:
+    return "database" not in looked.mute and all(one.kind != "database_migrations" for one in looked.alerts)
+
+
+def _in_time(ask: Callable[[], T]) -> T | None:
+    """What the database answers within seconds; None when it does not."""
+    try:
+        return Asked("the database", ask).answer(time.monotonic() + SECONDS)
+    except Unavailable:
+        return None
+
+
+def _note(found: Settings, looked: Look) -> frozenset[str]:
+    """Write down what there is, unless the web service does; the keys of what nobody wants to hear."""
+    db, watch = open_existing(found.database_url), take_watch(found)
+    try:
+        now, place = db.now_ms(), place_of(found)
+        alarms = note(db, place, looked.alerts, looked.mute, now) if watch else open_alarms(db)
+        return quiet_keys(alarms, place, now)
+    finally:
+        if watch:
+            watch.close()
+        db.close()
+
+
+def _note_told(found: Settings, way: str, message: Message) -> None:
+    def write() -> None:
+        db = open_existing(found.database_url)
+        try:
+            note_told(db, place_of(found), shown_way(way), message.alerts, message.resolved_keys, db.now_ms())
+        finally:
+            db.close()
+
+    _in_time(write)
+
+
+def _nothing(_way: str, _message: Message) -> None:
+    """There is nowhere to write it down."""
 
 
 def _with_options(found: Settings, args: argparse.Namespace) -> Settings:

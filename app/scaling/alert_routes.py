@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from email.utils import make_msgid
+from urllib.parse import urlsplit
 
 from app.config import Settings
 from app.db import Db
@@ -38,6 +39,12 @@ def mail(address: str, settings: Settings, server: Callable[[], ServerAddress], 
         send_one(OneMail(address, address, subject, _text(settings, message), message_id), [Way(server())])
     except Refused as error:
         raise Unavailable(str(error)) from error  # a problem that stays is told again
+
+
+def shown_way(way: str) -> str:
+    """A way of telling as people may see it: whoever knows the whole address of a chat's webhook may write there."""
+    kind, _, target = way.partition(" ")
+    return f"{kind} {urlsplit(target).hostname or ''}" if kind == "webhook" else way
 
 
 def alert_server(settings: Settings, open_db: Callable[[], Db]) -> ServerAddress:

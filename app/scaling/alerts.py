@@ -10,11 +10,13 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from app.config import Settings
 from app.errors import MailcrewError
@@ -22,30 +24,65 @@ from app.errors import MailcrewError
 #: A problem whose end could not be told for so long (ms) is forgotten.
 FORGET_MS = 86_400_000
 
+_COMMAND = re.compile(r"(?:^|: )((?:bin/|chmod |chown |kill )\S+(?: (?!has it|makes it|applies it)[^\s,;]+)*)")
+
+
+#: What sorts of problems there are; pages have words for each.
+Kind = Literal[
+    "other", "table", "supervisord", "supervisord_mute", "process_down", "process_stopped", "process_dies", "silent",
+    "worker_trouble", "nobody", "backlog", "backlog_stopped", "dead", "redis", "redis_version", "redis_policy",
+    "redis_aof", "redis_aof_write", "database", "database_migrations", "database_flush", "database_connections",
+    "disk", "inodes", "permissions", "server", "server_sender", "campaign_paused", "campaign_failed", "campaign_late",
+    "campaign_blocked", "expansion", "unknown", "schedules", "host",
+]  # fmt: skip
+
+
+class Severity(StrEnum):
+    """`critical`: nothing is sent, or something may be lost; `warning`: it goes on, but somebody should look."""
+
+    CRITICAL = "critical"
+    WARNING = "warning"
+
 
 @dataclass(frozen=True)
 class Alert:
-    """One problem. `key` stays the same for as long as it is the same problem, whatever its figures."""
+    """One problem. `key` stays the same for as long as it is the same problem, whatever its figures.
+
+    `kind` names what sort it is, `values` what it tells beside that: pages say it in their own words. `source`: who
+    told it, for one that does not answer says nothing of its problems. `everywhere`: every host sees the same one.
+    """
 
     key: str
     where: str
     what: str
     remedy: str
+    kind: Kind = "other"
+    severity: Severity = Severity.WARNING
+    values: Mapping[str, str | int] = field(default_factory=dict)
+    source: str = "machine"
+    everywhere: bool = False
 
     @property
     def line(self) -> str:
         return " ".join(f"{self.where}: {self.what}; {self.remedy}".split())
 
-    def as_json(self) -> dict[str, str]:
+    def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "line": self.line}
+
+
+def typed(remedy: str) -> str:
+    """The command in a remedy, without what is said around it; empty when there is none."""
+    found = _COMMAND.search(remedy)
+    return found[1] if found else ""
 
 
 @dataclass(frozen=True)
 class Message:
-    """What one way of telling is to say now."""
+    """What one way of telling is to say now. `resolved_keys`: of the same problems as `resolved`."""
 
     alerts: tuple[Alert, ...]
     resolved: tuple[str, ...]
+    resolved_keys: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def empty(self) -> bool:
@@ -64,8 +101,19 @@ class Known:
 Tell = Callable[[Message], None]
 
 
-def tell(settings: Settings, alerts: Sequence[Alert], ways: Mapping[str, Tell], now: int) -> list[str]:
-    """Tell by each way what is due there; the failures, for people. Nothing while another check is telling."""
+def tell(
+    settings: Settings,
+    alerts: Sequence[Alert],
+    ways: Mapping[str, Tell],
+    now: int,
+    *,
+    quiet: Collection[str] = (),
+    told: Callable[[str, Message], object] = lambda _way, _message: None,
+) -> list[str]:
+    """Tell by each way what is due there; the failures, for people. Nothing while another check is telling.
+
+    `quiet`: the keys of those of which nobody wants to hear. `told` is called with what each way has told.
+    """
     failures = []
     with _alone(settings.state) as mine:
         if not mine:
@@ -75,7 +123,7 @@ def tell(settings: Settings, alerts: Sequence[Alert], ways: Mapping[str, Tell], 
             known[alert.key] = Known(alert.line, now, known[alert.key].told if alert.key in known else {})
         for name, way in ways.items():
             mark = hashlib.sha256(name.encode()).hexdigest()[:16]
-            message = due(alerts, known, mark, now, settings.alert_repeat_minutes * 60_000)
+            message = due(alerts, known, mark, now, settings.alert_repeat_minutes * 60_000, quiet)
             if message.empty:
                 continue
             try:
@@ -87,24 +135,34 @@ def tell(settings: Settings, alerts: Sequence[Alert], ways: Mapping[str, Tell], 
                 known[alert.key].told[mark] = now
             for key in set(known) - {alert.key for alert in alerts}:
                 known[key].told.pop(mark, None)
+            told(name, message)
         present = {alert.key for alert in alerts}
         kept = {key: one for key, one in known.items() if key in present or (one.told and now - one.seen < FORGET_MS)}
         _write(settings.state / "alerts.json", kept)
     return failures
 
 
-def due(alerts: Sequence[Alert], known: Mapping[str, Known], mark: str, now: int, repeat_ms: int) -> Message:
+def due(
+    alerts: Sequence[Alert],
+    known: Mapping[str, Known],
+    mark: str,
+    now: int,
+    repeat_ms: int,
+    quiet: Collection[str] = (),
+) -> Message:
     """What a way of telling has not told yet, or not for so long; and what it told that is no more."""
     present = {alert.key for alert in alerts}
 
     def is_due(alert: Alert) -> bool:
+        if alert.key in quiet:
+            return False
         told = known[alert.key].told.get(mark) if alert.key in known else None
         # A clock that was set back must not silence it.
         return told is None or not 0 <= now - told < repeat_ms
 
+    resolved = [key for key, one in sorted(known.items()) if key not in present and mark in one.told]
     return Message(
-        alerts=tuple(alert for alert in alerts if is_due(alert)),
-        resolved=tuple(one.line for key, one in sorted(known.items()) if key not in present and mark in one.told),
+        tuple(alert for alert in alerts if is_due(alert)), tuple(known[key].line for key in resolved), tuple(resolved)
     )
 
 

@@ -8,10 +8,11 @@ import resource
 import socket
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from app.config import Settings
-from app.scaling.alerts import Alert
+from app.scaling.alerts import Alert, Kind, Severity
 from app.scaling.declared import Declared
 from app.scaling.processes import processes_of
 from app.scaling.table import Table
@@ -47,16 +48,22 @@ def disk_alerts(settings: Settings, min_free_mb: int = MIN_FREE_MB) -> list[Aler
         megabytes = free.f_bavail * free.f_frsize // 1_000_000
         if megabytes < min_free_mb:
             what = f"the disk of {path} has {megabytes:,} MB left (alert below {min_free_mb:,})"
-            found.append(Alert(f"disk:{name}", "disk", what, "make room; docs/operations.md says where"))
+            found.append(_full("disk", name, path, what, "make room; docs/operations.md says where", megabytes))
         if free.f_files and free.f_favail < MIN_FREE_FILES:
             what = f"the disk of {path} has room for {free.f_favail:,} files only"
-            found.append(Alert(f"inodes:{name}", "disk", what, "remove small files you do not need"))
+            found.append(_full("inodes", name, path, what, "remove small files you do not need", free.f_favail))
     return found
+
+
+def _full(kind: Kind, name: str, path: Path, what: str, remedy: str, left: int) -> Alert:
+    values: dict[str, str | int] = {"path": str(path), "n": left}
+    return Alert(f"{kind}:{name}", "disk", what, remedy, kind, Severity.CRITICAL, values)
 
 
 def permission_alerts(settings: Settings) -> list[Alert]:
     """Secrets and journals closed to others, logs ours and not to be written by others."""
-    return [*_closed(settings), *_ours(settings)]
+    found = [*_closed(settings), *_ours(settings)]
+    return [replace(one, kind="permissions", values={"what": one.what}) for one in found]
 
 
 def _closed(settings: Settings) -> Iterator[Alert]:

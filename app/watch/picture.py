@@ -93,8 +93,8 @@ class Owner:
 class Picture:
     """One moment.
 
-    `troubles`: who did not answer ("table", "redis", "database", "supervisord") and why. `restarts`: programs that
-    die at once again and again.
+    `dead`: letters of each queue. `troubles`: who did not answer ("table", "redis", "database", "supervisord") and
+    why. `restarts`: programs that die at once again and again.
     """
 
     home: Path
@@ -105,6 +105,7 @@ class Picture:
     configured: tuple[Configured, ...]
     heartbeats: tuple[WorkerStatus, ...] | None
     memory: dict[int, float]
+    dead: dict[str, int] = field(default_factory=dict)
     troubles: dict[str, str] = field(default_factory=dict)
     restarts: dict[str, Trouble] = field(default_factory=dict)
 
@@ -165,6 +166,7 @@ class Gatherer:
         return Picture(
             home=self._settings.home, state=state, pid=pid, owners=owners, table=table, configured=tuple(configured),
             heartbeats=None if heartbeats is None else tuple(heartbeats), memory=memory, troubles=troubles,
+            dead={name: depth.dead for name, depth in found.items()},
             restarts={trouble.program: trouble for trouble in restart_trouble(self._settings)},
         )  # fmt: skip
 

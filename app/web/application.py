@@ -13,6 +13,7 @@ from app.db import Db, connect
 from app.web import (
     access,
     access_log,
+    alarms,
     audit,
     authoring,
     campaigns,
@@ -86,6 +87,7 @@ BLUEPRINTS = (
     suppressions.routes,
     metrics.routes,
     logs.routes,
+    alarms.routes,
 )
 
 

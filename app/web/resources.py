@@ -14,6 +14,7 @@ from app.models.tables import bind
 from app.web.probes import Probe
 from app.web.sessions import Sessions
 from app.web.shared import MOST_KEPT, Shared
+from app.web.watcher import Watcher
 
 EXTENSION = "mailcrew"
 #: A person is waiting and there are few threads, so Redis gets less time than a worker gives it.
@@ -40,6 +41,7 @@ class Resources:
         )
         self.sessions = Sessions(settings, db)
         self._shared: dict[str, Shared[Any]] = {}
+        self.watcher = Watcher(settings, root, db)
         self.probes = {"database": Probe(self._ask_database), "redis": Probe(self.redis.ping)}
 
     def shared(self, name: str, seconds: float = SHARED_SECONDS, most: int = MOST_KEPT) -> Shared[Any]:

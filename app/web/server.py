@@ -10,6 +10,7 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from app.config import Settings
 from app.web.application import create_app
+from app.web.resources import EXTENSION
 
 THREADS = 8
 #: Requests under way may finish for so long, in seconds; below `stop_wait` in queues.toml.
@@ -47,11 +48,17 @@ class _Server(BaseApplication):  # type: ignore[misc]
         super().__init__()
 
     def load_config(self) -> None:
-        for name, value in {**OPTIONS, "bind": self._bind, "logger_class": _EventLog}.items():
+        more = {"bind": self._bind, "logger_class": _EventLog, "post_worker_init": _watch}
+        for name, value in {**OPTIONS, **more}.items():
             self.cfg.set(name, value)
 
     def load(self) -> Any:
         return create_app(self._settings)
+
+
+def _watch(worker: Any) -> None:
+    """In the process that serves: a thread that was begun before the fork would not be there."""
+    worker.wsgi.extensions[EXTENSION].watcher.start()
 
 
 def serve(settings: Settings, listener: socket.socket) -> None:

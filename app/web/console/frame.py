@@ -12,7 +12,7 @@ from flask import Flask, Response, g, redirect, request
 
 from app.web.access import LOOKING, open_to_all
 from app.web.console import formats, login, pages, said, words
-from app.web.console.page import GROUPS, Page, token_field
+from app.web.console.page import GROUPS, Page, alarm_count, token_field
 from app.web.resources import resources
 from app.web.static import address
 
@@ -73,6 +73,7 @@ def _names() -> dict[str, Any]:
         "languages": words.NAMES,
         "theme": theme if theme in THEMES else THEMES[0],
         "themes": THEMES,
+        "alarms": alarm_count(),
         "navigation": [(group, named) for group in GROUPS if (named := _named(group))],
     }
 

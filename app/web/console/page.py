@@ -72,9 +72,11 @@ class Page:
             def part(**places: Any) -> Response:
                 g.quiet = True
                 made = drawn(places)
+                # The navigation around the part tells it, and is not drawn again.
+                count = {"X-Alarms": str(alarm_count())}
                 if request.headers.get("HX-PTag") == made.tag:
-                    return Response(status=304)
-                return Response(personal(made.text), headers={"HX-PTag": made.tag})
+                    return Response(status=304, headers=count)
+                return Response(personal(made.text), headers={"HX-PTag": made.tag, **count})
 
             self._add(path, look.__name__, whole)
             self.routes.add_url_rule(f"{path.rstrip('/')}/live", f"{look.__name__}_live", part)
@@ -123,6 +125,12 @@ class Page:
     def _add(self, path: str, name: str, view: Callable[..., Any]) -> None:
         self.path = self.path or path
         self.routes.add_url_rule(path, name, view)
+
+
+def alarm_count() -> int:
+    """How many alarms nobody has acknowledged, as far as it is known; looking is left to others."""
+    seen = resources().watcher.seen
+    return len(seen.loud()) if seen else 0
 
 
 def render(file: str, **values: Any) -> str:

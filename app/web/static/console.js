@@ -45,6 +45,12 @@ document.addEventListener("htmx:before:swap", () => tell(false));
 document.addEventListener("htmx:after:request", (event) => {
   const status = event.detail?.ctx?.response?.status;
   if (status && status < 400) tell(false);
+  const alarms = event.detail?.ctx?.response?.headers?.get("X-Alarms");
+  if (alarms === null || alarms === undefined) return;
+  for (const count of document.querySelectorAll("[data-alarms]")) {
+    if (count.textContent !== alarms) count.textContent = alarms;
+    count.hidden = alarms === "0";
+  }
 });
 
 document.addEventListener("submit", (event) => {
