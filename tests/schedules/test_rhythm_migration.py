@@ -11,7 +11,7 @@ from app.schedules.claims import claim_due
 from app.schedules.times import MINUTE
 from tests.schedules.people import NOW, add_users
 
-NAME = "0011_rhythm"
+NAME = "0012_rhythm"
 COLUMNS = "next_run_at, rhythm_at, prior_at, skipped, last_error"
 
 
