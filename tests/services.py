@@ -26,8 +26,11 @@ def need(program: str) -> str:
 
 
 @contextmanager
-def private_mariadb(directory: Path) -> Iterator[str]:
-    """A MariaDB on a socket in `directory`; yields a DATABASE_URL without the database's name."""
+def private_mariadb(directory: Path, *options: str) -> Iterator[str]:
+    """A MariaDB on a socket in `directory`; yields a DATABASE_URL without the database's name.
+
+    `options`: further ones, which win over ours.
+    """
     server, install = need("mariadbd"), need("mariadb-install-db")
     data, socket = directory / "data", directory / "mysql.sock"
     user = ["--user=root"] if os.getuid() == 0 else []
@@ -55,6 +58,7 @@ def private_mariadb(directory: Path) -> Iterator[str]:
             "--innodb-flush-log-at-trx-commit=1",
             "--character-set-server=utf8mb4",
             "--max-connections=200",
+            *options,
         ],
         stdout=log,
         stderr=log,

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import peewee
 
 from app.clock import since_boot
+from app.db.mysql import MySQL
 from app.errors import SettingError, Unavailable
 
 Row = tuple[Any, ...]
@@ -224,7 +225,7 @@ def connect(url: str, patience: int = BUSY_TIMEOUT + 30) -> Db:
     where: dict[str, Any] = {"host": parts.hostname or "127.0.0.1", "port": parts.port or 3306}
     if "unix_socket" in query:
         where = {"unix_socket": query["unix_socket"][0]}
-    database = peewee.MySQLDatabase(
+    database = MySQL(
         unquote(parts.path.strip("/")),
         user=unquote(parts.username or ""),
         password=unquote(parts.password or ""),

@@ -18,6 +18,7 @@ import peewee
 from playhouse.migrations import Runner
 
 from app.db.connection import BUSY_TIMEOUT, Db
+from app.db.mysql import MySQL
 from app.errors import Unavailable
 
 DIRECTORY = Path(__file__).resolve().parent.parent / "migrations"
@@ -99,7 +100,7 @@ def _migrate_mysql(db: Db, say: Say, directory: Path, patience: float) -> list[s
         patient.close()
 
 
-class _PatientMySQL(peewee.MySQLDatabase):
+class _PatientMySQL(MySQL):
     """Asks for a lock a moment at a time, and lets others through in between."""
 
     say: Say

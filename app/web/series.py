@@ -55,11 +55,12 @@ def deliveries() -> Response:
     minutes, campaign = whole("minutes", 0, LONGEST_MINUTES), whole("campaign", 0, LARGEST_ID)
     server = whole("server", 0, LARGEST_ID)
     db = resources().db
-    found = find_campaign(campaign) if campaign else None
-    return shared_document(
-        f"deliveries {minutes} {campaign} {server}",
-        lambda: deliveries_of(db, *_span(db, minutes, found), campaign, server),
-    )
+
+    def made() -> dict[str, Any]:
+        found = find_campaign(campaign) if campaign else None
+        return deliveries_of(db, *_span(db, minutes, found), campaign, server)
+
+    return shared_document(f"deliveries {minutes} {campaign} {server}", made)
 
 
 def deliveries_of(db: Db, begin: int, end: int, campaign: int = 0, server: int = 0) -> dict[str, Any]:
