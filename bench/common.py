@@ -105,15 +105,7 @@ def place(database: str, **variables: str) -> Iterator[Place]:
 
 def _mysql(stack: ExitStack, directory: Path) -> str:
     (directory / "mariadb").mkdir()
-    (directory / "tmp").mkdir()
-    # A MariaDB that starts removes the temporary tables that it finds in the common directory.
-    before, os.environ["TMPDIR"] = os.environ.get("TMPDIR"), str(directory / "tmp")
-    try:
-        url = stack.enter_context(private_mariadb(directory / "mariadb")).format(name="bench")
-    finally:
-        del os.environ["TMPDIR"]
-        if before is not None:
-            os.environ["TMPDIR"] = before
+    url = stack.enter_context(private_mariadb(directory / "mariadb")).format(name="bench")
     connection = pymysql.connect(unix_socket=str(directory / "mariadb" / "mysql.sock"), user="root")
     connection.cursor().execute("CREATE DATABASE bench")
     connection.close()

@@ -34,14 +34,17 @@ def private_mariadb(directory: Path, *options: str) -> Iterator[str]:
     server, install = need("mariadbd"), need("mariadb-install-db")
     data, socket = directory / "data", directory / "mysql.sock"
     user = ["--user=root"] if os.getuid() == 0 else []
-    subprocess.run(
-        [install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal", *user],
-        check=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    # Of its own: a MariaDB that starts deletes what others of its kind keep in /tmp.
-    (directory / "tmp").mkdir()
+    # Of its own: a MariaDB that starts deletes what others of its kind keep in /tmp, also those that are being made.
+    tmp = directory / "tmp"
+    tmp.mkdir()
+    made = subprocess.run(
+        [
+            install, "--no-defaults", f"--datadir={data}", f"--tmpdir={tmp}",
+            "--auth-root-authentication-method=normal", *user,
+        ],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stdout
     log = (directory / "mariadb.log").open("w")
     process = subprocess.Popen(
         [
@@ -52,7 +55,7 @@ def private_mariadb(directory: Path, *options: str) -> Iterator[str]:
             "--skip-networking",
             *user,
             f"--pid-file={directory / 'pid'}",
-            f"--tmpdir={directory / 'tmp'}",
+            f"--tmpdir={tmp}",
             "--innodb-buffer-pool-size=512M",
             "--innodb-log-file-size=256M",
             "--innodb-flush-log-at-trx-commit=1",
