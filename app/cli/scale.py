@@ -9,20 +9,11 @@ from pathlib import Path
 from app.config import Settings, make_home, settings
 from app.errors import Refused, UsageError
 from app.queues.broker import redis_client
+from app.scaling.by_hand import bring_about, say_how_many
 from app.scaling.demand import busy_now
-from app.scaling.files import configuration_lock, make_renderer, marked_stopped, table_of
+from app.scaling.files import configuration_lock, make_renderer, table_of
 from app.scaling.groups import MARGIN, STEP, connected
-from app.scaling.scale import (
-    NO_MOVES,
-    Moves,
-    bring_to,
-    clear_override,
-    crew_of,
-    floor_and_max,
-    known_queue,
-    overrides,
-    set_override,
-)
+from app.scaling.scale import NO_MOVES, Moves, crew_of, floor_and_max, known_queue, overrides
 from app.scaling.slots import Slots
 from app.scaling.supervisord import ALIVE
 from app.scaling.table import Table
@@ -47,15 +38,11 @@ def scale(root: Path, args: argparse.Namespace) -> int:
         raise UsageError("--auto goes without N and --max: it lets supervisor/queues.toml say them")
     if args.workers is None and args.max is not None:
         raise UsageError(f"--max={args.max} needs N as well: scale {args.queue} N --max {args.max}")
-    if args.queue in marked_stopped(found) and (args.workers is not None or args.auto):
-        raise Refused(f"{args.queue} was stopped by a person; first bin/supervisor-manager start {args.queue}")
-    if args.auto:
-        said = clear_override(found, args.queue)
-        print(f"{args.queue} goes by the table again" if said else f"{args.queue} goes by the table already")
-    elif args.workers is None:
+    if args.workers is None and not args.auto:
         return _show(found, root, table, args.queue)
-    else:
-        set_override(found, table, args.queue, args.workers, args.max)
+    said = say_how_many(found, root, args.queue, args.workers, args.max)
+    if args.auto:
+        print(f"{args.queue} goes by the table again" if said else f"{args.queue} goes by the table already")
     return _bring(found, root, table, args.queue)
 
 
@@ -73,25 +60,18 @@ def _show(found: Settings, root: Path, table: Table, name: str) -> int:
 
 
 def _bring(found: Settings, root: Path, table: Table, name: str) -> int:
-    said = overrides(found)
-    floor, _ = floor_and_max(known_queue(table, name), said.get(name))
-    busy = busy_here(found)
+    brought = bring_about(found, root, name, busy_here(found))
+    moves = brought.moves
+    if moves is None:
+        print("supervisord does not run: kept for the next start")
+        return 0
+    for started in moves.started:
+        print(f"{started}: started")
+    for leaving in moves.leaving:
+        print(f"{leaving}: finishes its task and goes", flush=True)
+    for slot, reason in brought.failures.items():
+        raise Refused(f"{slot}: {reason}; the manager tries again")
     with connected(found) as client:
-        if client.state() != "RUNNING":
-            print("supervisord does not run: kept for the next start")
-            return 0
-        slots = Slots(found, client, make_renderer(found, root), table)
-        with configuration_lock(found):
-            slots.settle()
-            # Given back to the table, nobody goes: that is for the manager to decide.
-            least = 0 if name in said else crew_of(client, slots, name).count
-            moves = bring_to(client, slots, name, max(floor, least), busy)
-        for started in moves.started:
-            print(f"{started}: started")
-        for leaving in moves.leaving:
-            print(f"{leaving}: finishes its task and goes", flush=True)
-        for slot, reason in slots.failures.items():
-            raise Refused(f"{slot}: {reason}; the manager tries again")
         patience = max((c.stop_wait for c in client.configured() if c.group == name), default=0) + MARGIN
         deadline = time.monotonic() + patience
         while still := [p for p in client.processes() if _leaves(moves, p.group, p.name) and p.state in ALIVE]:
@@ -99,6 +79,7 @@ def _bring(found: Settings, root: Path, table: Table, name: str) -> int:
                 print(f"still there: {', '.join(p.name for p in still)}")
                 return 1
             time.sleep(STEP)
+        slots = Slots(found, client, make_renderer(found, root), table)
         with configuration_lock(found):
             slots.settle()
             count = crew_of(client, slots, name).count
