@@ -169,6 +169,7 @@ def test_one_server_shows_its_campaigns_senders_and_mails(visitor: Visitor, db: 
     assert "news@shop.test" in page
     assert "450 slow down" in page
     assert f"/api/series/deliveries?minutes=10080&amp;server={id_}" in page
+    assert "Mails in each step of 1 h" in page
     assert "nothing was tried" in visitor.get("/servers").text
     assert visitor.get(f"/servers/{id_}/live?span=week").status_code == 200
     assert visitor.get("/servers/99").status_code == 404

@@ -65,10 +65,9 @@ def deliveries() -> Response:
 
 def deliveries_of(db: Db, begin: int, end: int, campaign: int = 0, server: int = 0) -> dict[str, Any]:
     """As `Series`: the mails of each step of the minutes from `begin` to before `end` (minutes since 1970)."""
-    step = max(1, -(-(end - begin) // MOST_POINTS))
+    step = step_of(end - begin, bool(campaign))
     table, values = "deliveries", tuple[int, ...]()
     if step > LONG_STEP and not campaign:
-        step = -(-step // HOUR_MINUTES) * HOUR_MINUTES
         table, values = tried(db, begin // step * step, end)
     begin = begin // step * step
     chosen = {name: value for name, value in (("campaign_id", campaign), ("server_id", server)) if value}
@@ -87,6 +86,12 @@ def deliveries_of(db: Db, begin: int, end: int, campaign: int = 0, server: int =
         "times": [at * step * 60 for at in steps],
         "series": {kind: [found.get(at, nothing)[number] for at in steps] for number, kind in enumerate(COLUMNS)},
     }
+
+
+def step_of(minutes: int, of_campaign: bool = False) -> int:
+    """How many minutes each point of a plot stands for; where they are long, whole hours, but of one campaign."""
+    step = max(1, -(-minutes // MOST_POINTS))
+    return -(-step // HOUR_MINUTES) * HOUR_MINUTES if step > LONG_STEP and not of_campaign else step
 
 
 def _span(db: Db, minutes: int, campaign: Campaign | None) -> tuple[int, int]:

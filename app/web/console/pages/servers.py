@@ -15,6 +15,7 @@ from app.mail.server_views import ServerView
 from app.models.states import ServerState
 from app.web.console.page import Page
 from app.web.resources import resources
+from app.web.series import step_of
 from app.web.servers import AT_SERVER, named, one_seen, removed, seen, today, users
 
 page = Page("servers", nav=("send", 40))
@@ -69,7 +70,7 @@ def look() -> dict[str, Any]:
 @page.live(ONE, template="server", query=("span",))
 def one(server_id: int, span: str) -> dict[str, Any]:
     here = resources()
-    now = here.db.now_ms()
+    now, chosen = here.db.now_ms(), span if span in SPANS else "hour"
     return {
         "card": _card(one_seen(server_id)),
         "cooling": cooling_at(here.db, server_id, now),
@@ -78,7 +79,8 @@ def one(server_id: int, span: str) -> dict[str, Any]:
             server_id, lambda: counts_since(here.db, server_id, now - MONTH_MS)
         ),
         "spans": SPANS,
-        "span": span if span in SPANS else "hour",
+        "span": chosen,
+        "step_seconds": step_of(SPANS[chosen]) * 60,
     }
 
 
