@@ -14,6 +14,13 @@ NEWEST_BATCHES = 100
 UNSUCCESSFUL = (RecipientState.FAILED, RecipientState.UNKNOWN, RecipientState.SKIPPED)
 
 _ADDRESS = re.compile(r"<?[^\s<>@,;:]+@[^\s<>@,;]+[^\s<>@,;.]>?")
+#: An instant, an address of the internet, a time of day, how long somebody has to wait.
+_PASSING = re.compile(
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?"
+    r"|\b\d{1,3}(?:\.\d{1,3}){3}\b"
+    r"|(?<![\w:])(?=[0-9a-fA-F:]*\d)(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{0,4}(?![\w:])"
+    r"|\b\d+(?= ?(?:s|sec|second|min|minute|hour)s?\b)"
+)
 #: Queue names and the like: long, with a digit in them.
 _MARK = re.compile(r"\b(?=[\w.-]*\d)(?=[\w.-]*[A-Za-z])[\w-]{8,}[\w.-]*")
 _LONG_NUMBER = re.compile(r"\b\d{5,}\b")
@@ -73,6 +80,6 @@ def shares_of(db: Db, campaign_id: int) -> list[Share]:
 
 
 def without_marks(reason: str) -> str:
-    """A reply as it would be to anybody: without addresses, queue names and long numbers."""
-    text = _ADDRESS.sub("…", " ".join(reason.split()))
+    """A reply as it would be to anybody at any time: without addresses, instants, queue names and long numbers."""
+    text = _PASSING.sub("…", _ADDRESS.sub("…", " ".join(reason.split())))
     return _LONG_NUMBER.sub("…", _MARK.sub("…", text))
