@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Response, jsonify, request
 
+from app.campaigns.domain_shares import DomainShare
 from app.campaigns.lifecycle import find_campaign
 from app.campaigns.recipient_pages import SHOWN_STATES, Found, recipients_page
 from app.campaigns.told import Reply, Share, replies_of, shares_of
@@ -25,6 +26,8 @@ routes = Blueprint("recipients", __name__, url_prefix=f"/api/campaigns/<int(max=
 
 PAGE = 100
 LARGEST_PAGE = 1000
+#: A script may wait so long for a campaign to be counted, in seconds.
+COUNT_SECONDS = 1.0
 
 
 class RecipientDocument(TypedDict):
@@ -42,6 +45,19 @@ class Replies(TypedDict):
 
     replies: list[Reply]
     newest_only: bool
+
+
+class DomainsDocument(TypedDict):
+    """`domains`: the largest first; `others`: the rest together. `counted` of the `decided` recipients are in them.
+
+    Decided are those of batches that are over: a mail that is tried again later keeps its batch open.
+    """
+
+    domains: list[DomainShare]
+    others: DomainShare
+    counted: int
+    decided: int
+    complete: bool
 
 
 class Decision(TypedDict):
@@ -94,6 +110,18 @@ def replies(campaign_id: int) -> dict[str, Any]:
 def servers(campaign_id: int) -> Response:
     find_campaign(campaign_id)
     return jsonify([asdict(share) for share in shares_of(resources().db, campaign_id)])
+
+
+@routes.get("/domains")
+@describes("What became of its mails by recipient domain, counted while one asks", DomainsDocument)
+def domains(campaign_id: int) -> dict[str, Any]:
+    """The largest domains one by one; asked again it has counted on, until `complete`."""
+    find_campaign(campaign_id)
+    found = resources().domains.look(campaign_id, COUNT_SECONDS)
+    return {
+        "domains": [asdict(one) for one in found.domains], "others": asdict(found.others), "counted": found.counted,
+        "decided": found.decided, "complete": found.is_complete,
+    }  # fmt: skip
 
 
 @routes.post("/unknown")

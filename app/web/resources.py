@@ -11,6 +11,7 @@ from flask import current_app
 from app.config import Settings
 from app.db import Db
 from app.models.tables import bind
+from app.web.domain_board import DomainBoard
 from app.web.probes import Probe
 from app.web.sessions import Sessions
 from app.web.shared import MOST_KEPT, Shared
@@ -41,6 +42,7 @@ class Resources:
         )
         self.sessions = Sessions(settings, db)
         self._shared: dict[str, Shared[Any]] = {}
+        self.domains = DomainBoard(db)
         self.watcher = Watcher(settings, root, db)
         self.probes = {"database": Probe(self._ask_database), "redis": Probe(self.redis.ping)}
 

@@ -27,6 +27,10 @@ page = Page("campaign")
 PATH = f"/campaigns/<int(max={LARGEST_ID}):campaign_id>"
 #: What reads many rows is read this often at most, in seconds.
 SELDOM_SECONDS = 5.0
+#: The first to look waits so long for the domains to be counted, in seconds: a small campaign is complete by then.
+FIRST_SECONDS = 0.2
+#: The others are folded.
+SHOWN_DOMAINS = 10
 
 
 @page.live(PATH)
@@ -45,6 +49,8 @@ def look(campaign_id: int) -> dict[str, Any]:
         "replies": replies,
         "newest_only": newest_only,
         "shares": here.shared("shares", SELDOM_SECONDS).get(campaign_id, lambda: shares_of(here.db, campaign_id)),
+        "domains": here.domains.look(campaign_id, FIRST_SECONDS),
+        "shown_domains": SHOWN_DOMAINS,
         "most": MOST,
     }  # fmt: skip
 
