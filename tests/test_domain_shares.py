@@ -21,13 +21,14 @@ from tests.statements import recorded
 from tests.test_query_plans import Ledger
 from tests.web import caller
 
+CITY = '{"city": "Rome"}'
 #: Whose address a person has: half at gmail.com, a fifth at outlook.com, the others each at an own domain.
 DOMAINS = ["gmail.com"] * 5 + ["outlook.com"] * 2 + [""] * 3
 
 
 def people(db: Db, count: int) -> list[int]:
     rows = [
-        (i, f"p{i}@{DOMAINS[i % 10] or f'own{i}.test'}", f"p{i}@{DOMAINS[i % 10] or f'own{i}.test'}", "x", "{}", 1, 1)
+        (i, f"p{i}@{DOMAINS[i % 10] or f'own{i}.test'}", f"p{i}@{DOMAINS[i % 10] or f'own{i}.test'}", "x", CITY, 1, 1)
         for i in range(1, count + 1)
     ]
     db.run_many("INSERT INTO subscribers (id, email, email_key, name, attributes, created_at, updated_at)", rows)
