@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from urllib.parse import unquote, urlsplit
 
-from app.config import Settings
+from app.config import Settings, variable
 from app.secrets import MAY_BE_EMPTY, secret
 from app.watch.logs.wanted import Mask
 
@@ -25,14 +24,14 @@ _PATTERNS = (
 
 
 def mask_of(settings: Settings, variables: Iterable[str] = ()) -> Mask:
-    """What hides the secrets of a home. `variables`: names of the environment that hold servers' passwords."""
+    """What hides the secrets of a home. `variables`: those that hold servers' passwords."""
     found = {secret(settings, name) for name in MAY_BE_EMPTY}
     for url in (settings.database_url, settings.redis_url, settings.alert_smtp or ""):
         found.add(unquote(urlsplit(url).password or ""))
     hook = urlsplit(settings.alert_webhook or "")
     # Whoever knows the address of a chat's webhook may write there.
     found |= {hook.path, hook.query}
-    found |= {os.environ.get(name, "") for name in variables}
+    found |= {variable(name) or "" for name in variables}
     known = sorted((one for one in found if len(one) >= SHORTEST), key=len, reverse=True)
     secrets = re.compile("|".join(map(re.escape, known))) if known else None
 
