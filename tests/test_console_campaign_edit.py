@@ -141,7 +141,7 @@ def test_what_has_begun_is_shown_and_not_saved(visitor: Visitor, db: Db) -> None
     assert visitor.post(f"/campaigns/{campaign_id}/delete").status_code == 409
 
 
-def test_the_mail_is_shown_in_a_document_that_can_do_nothing(visitor: Visitor) -> None:
+def test_the_mail_is_shown_in_a_document_that_can_do_nothing(visitor: Visitor, db: Db) -> None:
     shown = visitor.post("/campaigns/preview/mail", **{**CAMPAIGN, "name": "", "email": "p3@example.test"})
     assert shown.text == "<p style='color:red'>Dear Person 3</p>"
     policy = shown.headers["Content-Security-Policy"]
@@ -158,6 +158,7 @@ def test_the_mail_is_shown_in_a_document_that_can_do_nothing(visitor: Visitor) -
     assert "<code>city</code>" in about
     assert "of Rome" in about
     assert 'data-wrong="lists"' in visitor.post("/campaigns/preview/about", **{**CAMPAIGN, "lists": "None"}).text
+    assert db.value("SELECT COUNT(*) FROM audit WHERE action <> 'login'") == 0, "who only looks leaves no trace"
 
 
 def test_a_large_mail_goes_through_the_form(visitor: Visitor, db: Db) -> None:

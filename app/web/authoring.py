@@ -15,7 +15,7 @@ from app.campaigns.preview import FIRST, Preview, preview
 from app.campaigns.trial import Accepted, send_test
 from app.instants import iso
 from app.web.access import needs, takes_up_to
-from app.web.audit import tell
+from app.web.audit import leave_out, tell
 from app.web.body import json_object
 from app.web.campaigns import LARGEST_ID
 from app.web.errors import Problem
@@ -177,6 +177,7 @@ def unsaved() -> dict[str, Any]:
     body = _body(*_NEEDED, *_OPTIONAL, "email")
     email = body.pop("email", "")
     db = resources().db
+    leave_out()
     return _preview(preview(db, check(db, draft_of(body)), email or FIRST))
 
 

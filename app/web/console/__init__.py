@@ -1,10 +1,11 @@
 """The console: pages for people. Add one without touching another:
 
-1. `pages/NAME.py`: `page = Page("NAME", nav=("machine", 50))`; it is found by being there. `@page.live("/NAME")` over
-   a function that returns what the template shows (read only, made once a second for all viewers, no request in
-   it: path and `query=(…)` arguments are handed in as text), or `@page.get` for what does not change by itself;
-   `@page.post("/NAME/act")` over what a form does: it returns where to go (`page.done(path, word)`). Reading
-   wants the scope read, forms want admin, unless `scope=` says otherwise; `@page.download` answers with a file.
+1. `pages/NAME.py`: `page = Page("NAME", nav=("machine", 50))`, or `under="OTHER"` when that one's place in the
+   navigation is its own; it is found by being there. `@page.live("/NAME")` over a function that returns what the
+   template shows (read only, made once a second for all viewers, no request in it: path and `query=(…)` arguments
+   are handed in as text), or `@page.get` for what does not change by itself; `@page.post("/NAME/act")` over what a
+   form does: it returns where to go (`page.done(path, word)`). Reading wants the scope read, forms want admin, unless
+   `scope=` says otherwise; `@page.download` answers with a file.
 2. `templates/NAME.html`: extends `page.html`, blocks `title`, `top`, `live`, `rest`; `_parts.html` has bars, badges,
    plots, buttons and empty states. Every form says `{{ csrf() }}`; no style or script
    attributes (the CSP forbids them).

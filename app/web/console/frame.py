@@ -74,6 +74,7 @@ def _names() -> dict[str, Any]:
         "theme": theme if theme in THEMES else THEMES[0],
         "themes": THEMES,
         "alarms": alarm_count(),
+        "place_of": {page.name: page.place for page in all_pages()},
         "navigation": [(group, named) for group in GROUPS if (named := _named(group))],
     }
 

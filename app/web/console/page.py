@@ -33,12 +33,17 @@ class _Drawn:
 
 
 class Page:
-    """`name`: its template, words and blueprint. `nav`: group and order, None for a page that others lead to."""
+    """`name`: its template, words and blueprint. `nav`: group and order, None for a page that others lead to.
 
-    def __init__(self, name: str, nav: tuple[str, int] | None = None) -> None:
+    `under`: for those, the page whose place in the navigation is theirs too.
+    """
+
+    def __init__(self, name: str, nav: tuple[str, int] | None = None, under: str = "") -> None:
         assert nav is None or nav[0] in GROUPS
+        assert bool(nav) != bool(under)
         self.name = name
         self.nav = nav
+        self.place = under or name
         self.path = ""
         self.routes = Blueprint(f"console_{name}", __name__)
 

@@ -22,7 +22,7 @@ from app.web.halting import QUIET_SECONDS, SKIP_SECONDS
 from app.web.resources import resources
 from app.web.sending import boost_to, schedule_at
 
-page = Page("campaign")
+page = Page("campaign", under="campaigns")
 
 PATH = f"/campaigns/<int(max={LARGEST_ID}):campaign_id>"
 #: What reads many rows is read this often at most, in seconds.

@@ -17,7 +17,7 @@ from app.errors import BadField, MailcrewError, Refused, TemplateProblem, Unavai
 from app.models.states import CampaignStatus, ServerState
 from app.models.tables import List, Server
 from app.web.access import takes_up_to
-from app.web.audit import tell
+from app.web.audit import leave_out, tell
 from app.web.authoring import copied, tried
 from app.web.campaigns import LARGEST_ID
 from app.web.console.page import Page, render
@@ -26,7 +26,7 @@ from app.web.lists import counted
 from app.web.query import whole
 from app.web.resources import resources
 
-page = Page("campaign_edit")
+page = Page("campaign_edit", under="campaigns")
 
 #: Two parts of 1 MB each, all of whose signs a form writes as three.
 LONGEST_FORM = 7 * 1024 * 1024
@@ -139,6 +139,7 @@ def mail() -> Response:
 
 def _preview() -> Preview:
     """Of what stands in the form; raises BadField or TemplateProblem."""
+    leave_out()
     draft, who = _said(), request.form.get("email", "").strip()
     # What it is called here, nobody's mail says.
     checked = check(resources().db, replace(draft, name=draft.name.strip() or NAMELESS))

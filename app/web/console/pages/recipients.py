@@ -12,7 +12,7 @@ from app.web.console.pages.campaign import PATH
 from app.web.query import one_of, text
 from app.web.resources import resources
 
-page = Page("recipients")
+page = Page("recipients", under="campaigns")
 
 PAGE = 50
 

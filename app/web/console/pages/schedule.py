@@ -19,7 +19,7 @@ from app.web.latencies import hours_of, plotted
 from app.web.resources import resources
 from app.web.schedules import asked_for, changed, let_go
 
-page = Page("schedule")
+page = Page("schedule", under="schedules")
 
 PATH = f"/schedules/<int(max={LARGEST_ID}):user_id>"
 #: Days in the strip of each target; runs and outages shown.

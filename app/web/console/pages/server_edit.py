@@ -20,7 +20,7 @@ from app.web.resources import resources
 from app.web.server_settings import COLUMNS, NEEDED, NUMBERS, OPTIONS, added, changed, settings_of
 from app.web.servers import tested
 
-page = Page("server_edit")
+page = Page("server_edit", under="servers")
 
 #: What a new server is until somebody says otherwise.
 AT_FIRST = {"port": 587, "tls": "starttls", "weight": 1}

@@ -21,7 +21,7 @@ from app.web.query import one_of
 from app.web.resources import resources
 from app.web.targets import added, removed, switched
 
-page = Page("target")
+page = Page("target", under="schedules")
 
 NEW = f"{PATH}/targets/new"
 ONE = f"{PATH}/targets/<int(max={LARGEST_ID}):target_id>"
