@@ -11,7 +11,7 @@ from typing import Any
 from flask import Flask, Response, g, redirect, request
 
 from app.web.access import LOOKING, open_to_all
-from app.web.console import formats, login, pages, said, words
+from app.web.console import formats, login, pages, said, sentences, words
 from app.web.console.page import GROUPS, Page, alarm_count, token_field
 from app.web.resources import resources
 from app.web.static import address
@@ -30,6 +30,7 @@ def install(app: Flask) -> None:
     app.context_processor(_names)
     app.after_request(_changed)
     app.after_request(said.forget)
+    sentences.install(app)
     app.jinja_env.filters.update(
         number=formats.number, duration=formats.duration, megabytes=formats.megabytes, instant=formats.instant,
         ago=formats.ago, exact=formats.exact, shortened=formats.shortened,
