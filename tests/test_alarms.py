@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -74,29 +75,43 @@ def test_each_host_closes_its_own_and_both_what_everybody_sees(db: Db) -> None:
     assert [(one.place, one.key) for one in note(db, THERE, [], (), NOW + 2)] == [(HERE, "disk:logs")]
 
 
-def test_two_who_look_at_once_open_it_once(db: Db, database_url: str) -> None:
-    others = [connect(database_url) for _ in range(4)]
-    start = threading.Barrier(len(others))
+def at_once(url: str, look: Callable[[Db, int], object]) -> list[Exception]:
+    """Let four look at the same moment, each with its number and connection; what went wrong."""
+    start = threading.Barrier(4)
     errors: list[Exception] = []
 
-    def look(other: Db) -> None:
+    def one(number: int) -> None:
+        db = connect(url)
         start.wait()
         try:
-            for _ in range(5):
-                note(other, HERE, [FULL, DEAD], (), NOW)
+            look(db, number)
         except Exception as error:
             errors.append(error)
         finally:
-            other.close()
+            db.close()
 
-    threads = [threading.Thread(target=look, args=(other,)) for other in others]
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert errors == []
+    return errors
+
+
+def test_those_who_look_at_once_open_it_once(db: Db, database_url: str) -> None:
+    assert at_once(database_url, lambda db, _: note(db, HERE, [FULL, DEAD], (), NOW)) == []
     assert sorted(keys(open_alarms(db))) == ["dead:mail", "disk:logs"]
     assert all(told(db, one) == [("opened", "")] for one in open_alarms(db))
+
+
+def test_those_who_see_it_come_and_go_in_any_order_never_wait_in_a_circle(db: Db, database_url: str) -> None:
+    def look(other: Db, number: int) -> None:
+        seen = [FULL, DEAD, DOWN][:: 1 if number % 2 else -1]
+        for turn in range(10):
+            note(other, HERE, seen if (turn + number) % 2 else [], (), NOW + turn * AGAIN_MS // 2)
+
+    assert at_once(database_url, look) == []
+    assert keys(note(db, HERE, [FULL], (), NOW + 999 * AGAIN_MS)) == ["disk:logs"]
 
 
 def test_an_acknowledged_one_keeps_quiet_until_it_is_over(db: Db) -> None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
+
+import peewee
 
 from app.db import Db
 from app.errors import NotFound
@@ -33,12 +36,16 @@ def note(db: Db, place: str, alerts: Collection[Alert], mute: Collection[str], n
     mine = {where: one for where, one in open_.items() if one.place in (place, "")}
     gone = [one for where, one in mine.items() if where not in seen and one.source not in mute]
     new = {where: alert for where, alert in seen.items() if where not in open_}
+    # One transaction each: whoever waits in MariaDB for another's key must hold none, or both wait for each other.
+    # A key that is taken: somebody else wrote the same meanwhile.
+    for one in gone:
+        with suppress(peewee.IntegrityError), db.transaction():
+            _close(db, one, now)
+    for (where, _), alert in new.items():
+        with suppress(peewee.IntegrityError), db.transaction():
+            _open(db, where, alert, now)
     if gone or new:
         with db.transaction():
-            for one in gone:
-                _close(db, one, now)
-            for (where, _), alert in new.items():
-                _open(db, where, alert, now)
             _prune(db, now)
         open_ = _open_by_key(db)
     return as_seen(open_.values(), alerts, place)
@@ -78,18 +85,16 @@ def remind(db: Db, alarm_id: int, who: str, now: int) -> Alarm:
 
 def note_told(db: Db, place: str, way: str, alerts: Sequence[Alert], resolved: Sequence[str], now: int) -> None:
     """Write down that a way of telling has told of these alerts, and of these keys that they are over."""
-    with db.transaction():
-        for alert in alerts:
-            where = seen_from(alert, place)
+    for alert in alerts:
+        where = seen_from(alert, place)
+        with suppress(peewee.IntegrityError), db.transaction():
             id_ = _id_of(db, where, alert.key) or _open(db, where, alert, now)
             if id_:
                 _tell(db, id_, now, "told", way)
-        for key in resolved:
-            id_ = db.value(
-                "SELECT MAX(id) FROM alarms WHERE alarm_key = ? AND place IN (?, '')", key[:300], place
-            )  # fmt: skip
-            if id_:
-                _tell(db, int(id_), now, "told closed", way)
+    for key in resolved:
+        id_ = db.value("SELECT MAX(id) FROM alarms WHERE alarm_key = ? AND place IN (?, '')", key[:300], place)
+        if id_:
+            _tell(db, int(id_), now, "told closed", way)
 
 
 def _open(db: Db, place: str, alert: Alert, now: int) -> int | None:
