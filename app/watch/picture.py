@@ -114,6 +114,11 @@ class Picture:
         here = socket.gethostname()
         return next((h for h in self.heartbeats or () if h.pid == process.pid and h.host == here), None)
 
+    def is_silent(self, worker: Process) -> bool:
+        """Whether it runs and has not been heard of; never when nobody could be asked."""
+        late = worker.state == "RUNNING" and worker.uptime > HEARD_AFTER_SECONDS
+        return late and self.heartbeats is not None and self.heartbeat(worker) is None
+
 
 class Gatherer:
     """Takes pictures of one home. Redis and a database that do not answer cost `seconds` in all."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from app.scaling.alerts import Alert, Kind, Severity
 from app.scaling.table import SLOT_NAME
-from app.watch.picture import HEARD_AFTER_SECONDS, Owner, Picture
+from app.watch.picture import Owner, Picture
 
 #: Work that has waited so long with nobody there is no moment between two workers.
 NOBODY_SECONDS = 60.0
@@ -62,7 +62,6 @@ def _silent(picture: Picture, owner: Owner) -> Iterator[Alert]:
     if owner.kind == "service":
         return
     for process in owner.processes:
-        running = process.state == "RUNNING" and process.uptime > HEARD_AFTER_SECONDS
         name = process.name
         if trouble := picture.restarts.get(name):
             what = f"ended {trouble.count} times in a row right after its start ({trouble.reason})"
@@ -70,7 +69,7 @@ def _silent(picture: Picture, owner: Owner) -> Iterator[Alert]:
             logs = f"bin/supervisor-manager logs {owner.name} --errors"
             yield Alert(f"process:{name}", name, what, logs, "process_dies", values=values, source=PROCESSES)
             continue
-        if running and picture.heartbeats is not None and picture.heartbeat(process) is None:
+        if picture.is_silent(process):
             what = f"runs (pid {process.pid}) and has not been heard of for 15 s: frozen, or cut off from Redis"
             kill = f"kill -9 {process.pid} has it replaced"
             values = {"process": name, "pid": str(process.pid)}

@@ -33,6 +33,7 @@ from app.web import (
     logs,
     metrics,
     openapi,
+    processes,
     queues,
     recipients,
     scaling,
@@ -60,6 +61,7 @@ LONGEST_BODY = 64 * 1024
 BLUEPRINTS = (
     health.routes,
     workers.routes,
+    processes.routes,
     hosts.routes,
     queues.routes,
     crew.routes,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify
 
 from app.db import Db
 from app.instants import iso
 from app.scaling.history import Record
 from app.web.campaigns import LARGEST_ID
 from app.web.openapi import PAGED, describes, whole_number
-from app.web.query import text, whole
+from app.web.query import linked, text, whole
 from app.web.resources import resources
 from app.web.schemas import like
 from app.web.series import LONGEST_MINUTES, MINUTE_MS, Series, shared_document
@@ -35,6 +35,7 @@ _QUEUE = {"type": "string", "maxLength": LONGEST_NAME, "description": "only this
     "What the manager decided, the newest first", list[DecisionDocument],  # type: ignore[valid-type]
     query={
         "queue": _QUEUE,
+        "changes": whole_number(0, 1, "1: only those that changed the number of workers", 0),
         "limit": whole_number(1, LARGEST_PAGE, "how many", PAGE),
         "before": whole_number(1, LARGEST_ID, "only those with a lower id: the next page"),
     },
@@ -42,13 +43,11 @@ _QUEUE = {"type": "string", "maxLength": LONGEST_NAME, "description": "only this
 )  # fmt: skip
 def every() -> Response:
     limit, before = whole("limit", PAGE, LARGEST_PAGE), whole("before", LARGEST_ID, LARGEST_ID)
-    queue = text("queue", LONGEST_NAME)
-    found = decisions(resources().db, limit + 1, before, queue)
+    queue, changes = text("queue", LONGEST_NAME), whole("changes", 0, 1, 0)
+    found = decisions(resources().db, limit + 1, before, queue, bool(changes))
     answer = jsonify([{**asdict(record), "id": id_, "at": iso(record.at)} for id_, record in found[:limit]])
-    if len(found) > limit:
-        more = f"&queue={queue}" if queue else ""
-        answer.headers["Link"] = f'<{request.path}?limit={limit}&before={found[limit - 1][0]}{more}>; rel="next"'
-    return answer
+    asked = {"limit": limit, "queue": queue or None, "changes": changes or None}
+    return linked(answer, **asked, before=found[limit - 1][0] if len(found) > limit else None)
 
 
 @routes.get("/api/series/scaling")

@@ -11,6 +11,7 @@ from app.errors import NotFound, UsageError
 from app.web import hosts
 from app.web.audit import tell
 from app.web.console.page import Page
+from app.web.processes import Slot, slots
 from app.web.resources import resources
 from app.web.sights import sight
 from app.web.stopping import stop_workers
@@ -28,10 +29,18 @@ def look(queue: str) -> dict[str, Any]:
         "workers": None if seen.workers is None else [
             worker for worker in seen.workers if not wanted or wanted & set(worker.queues)
         ],
+        "missed": _missed(line.queue.name if line else ""),
         "names": [line.queue.name for line in seen.lines],
         "host": socket.gethostname(),
         "hosts": hosts.seen(),
     }  # fmt: skip
+
+
+def _missed(queue: str) -> list[Slot]:
+    """Processes that should be there and do not work: of a queue when it is named, else of everything."""
+    seen = resources().watcher.fresh()
+    found = slots(seen.picture) if seen else []
+    return [slot for slot in found if slot.is_missed and queue in ("", slot.owner)]
 
 
 @page.post("/workers/stop")
