@@ -79,7 +79,7 @@ def _values(seeded: Seeded, pids: Sequence[int], names: Sequence[str]) -> Iterat
     known: dict[str, Sequence[object]] = {
         "campaign_id": seeded.campaigns, "subscriber_id": seeded.subscribers, "user_id": seeded.users,
         "user": seeded.users, "target_id": seeded.targets, "list_id": (1, 2, 5), "server_id": (1, 3, 10),
-        "import_id": (1, 100), "pid": tuple(pids),
+        "import_id": (1, 100), "pid": tuple(pids), "alarm_id": seeded.alarms, "queue": ("send", "mail"),
     }  # fmt: skip
     columns = [known[name] for name in names]
     longest = max(map(len, columns), default=1)

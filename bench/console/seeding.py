@@ -37,18 +37,24 @@ class Seeded:
     users: tuple[int, ...]
     targets: tuple[int, ...]
     subscribers: tuple[int, ...]
+    alarms: tuple[int, ...]
 
 
-def seed(place: Place) -> Seeded:
-    """Fill an empty, migrated database."""
+SEEDED = Seeded(
+    campaigns=(1, 2, 7, 40, 400, 480), users=(1, 2, 3, 5000), targets=(1, 2, 3, 5000),
+    subscribers=(1, 7, 500_001, 999_999), alarms=(1, 700, 1990),
+)  # fmt: skip
+
+
+def seed(place: Place) -> None:
+    """Fill an empty, migrated database with what SEEDED names, and more."""
     db, now = place.db, place.db.now_ms()
     for name, fill in (
         ("people", _people), ("campaigns", _campaigns), ("recipients", _recipients), ("deliveries", _deliveries),
-        ("history", _history), ("users", _users), ("targets", _targets),
+        ("history", _history), ("users", _users), ("targets", _targets), ("alarms", _alarms),
     ):  # fmt: skip
         tell(f"{place.database}: seeding {name}")
         fill(db, now)
-    return Seeded((1, 2, 7, 40, 400, 480), (1, 2, 3, 5000), (1, 2, 3, 5000), (1, 7, 500_001, 999_999))
 
 
 def said(db: Db, text: str) -> str:
@@ -202,7 +208,7 @@ def _users(db: Db, now: int) -> None:
     insert(db, "users", USERS, email=email, email_key=email, name=said(db, "User {n}"), created_at=1)
     insert(
         db, "user_monitor_schedules", USERS, user_id="n", enabled="CASE WHEN n % 40 = 0 THEN 0 ELSE 1 END",
-        interval_minutes="1 + n % 60", next_run_at=f"{now} + (n % 600 - 30) * 1000", phase_at=f"{now} - 60000",
+        interval_minutes="1 + n % 60", next_run_at=f"{now} - 30000 + (n * 6007) % ((1 + n % 60) * 60000)",
         last_run_at=f"{now} - 60000", last_duration_ms="500",
         last_status="CASE WHEN n % 50 = 0 THEN 'failed' WHEN n % 90 = 0 THEN 'error' ELSE 'ok' END", runs="n",
     )  # fmt: skip
@@ -236,4 +242,18 @@ def _targets(db: Db, now: int) -> None:
         db, "target_outages", 100 * 20, target_id=f"1 + (n - 1) {db.div} 20",
         began_at=f"{now} - (1 + (n - 1) % 20) * 86400000",
         ended_at=f"{now} - (1 + (n - 1) % 20) * 86400000 + 60000", reason="'no answer within 10 s'",
+    )  # fmt: skip
+
+
+def _alarms(db: Db, now: int) -> None:
+    """The last ten of two thousand are open; ten events of each."""
+    opened = f"{now} - (2001 - n) * 600000"
+    insert(
+        db, "alarms", 2000, place="''", alarm_key=said(db, "server:{n}"), kind="'server_blocked'", source="'campaigns'",
+        severity="'warning'", subject=said(db, "server-{n % 10}"), what="'cools down'", remedy="'look at it'",
+        details="'{}'", opened_at=opened, closed_at=f"CASE WHEN n > 1990 THEN 0 ELSE {opened} + 60000 END",
+    )  # fmt: skip
+    insert(
+        db, "alarm_events", 20_000, alarm_id=f"1 + (n - 1) {db.div} 10", at=f"{now} - n * 1000", kind="'told'",
+        who="'ops@example.org'", detail="''",
     )  # fmt: skip
