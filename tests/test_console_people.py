@@ -169,7 +169,7 @@ def test_a_file_is_sent_and_watched_in_a_browser(app: Flask, here: Settings, db:
         page.locator("#file").set_input_files({"name": "no.csv", "mimeType": "text/csv", "buffer": b"name\nAnn\n"})
         page.locator(".card.form button").click()
         page.locator("#wrong-file:not([hidden])").wait_for()
-        assert "no column holds the address" in page.locator("#wrong-file").inner_text()
+        assert "没有地址列" in page.locator("#wrong-file").inner_text()
         page.locator("#file").set_input_files({"name": "big.csv", "mimeType": "text/csv", "buffer": b"x" * 1_100_000})
         assert "1 MB" in page.locator("#wrong-file").inner_text()
         assert page.locator(".card.form button").is_disabled()

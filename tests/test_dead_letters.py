@@ -71,7 +71,9 @@ def bury(broker: RedisBroker, queue: str, *args: Any, **options: Any) -> dramati
 
 
 def kept(broker: RedisBroker, queue: str) -> int:
-    sizes = broker.client.zcard(keys.dead(queue)), broker.client.hlen(keys.dead_messages(queue))
+    # Both at one moment: a letter may just be written.
+    with broker.client.pipeline() as pipe:
+        sizes = pipe.zcard(keys.dead(queue)).hlen(keys.dead_messages(queue)).execute()
     assert sizes[0] == sizes[1]
     return int(sizes[0])
 
