@@ -73,7 +73,9 @@ def bury(broker: RedisBroker, queue: str, *args: Any, **options: Any) -> dramati
 def kept(broker: RedisBroker, queue: str) -> int:
     # Both at one moment: a letter may just be written.
     with broker.client.pipeline() as pipe:
-        sizes = pipe.zcard(keys.dead(queue)).hlen(keys.dead_messages(queue)).execute()
+        pipe.zcard(keys.dead(queue))
+        pipe.hlen(keys.dead_messages(queue))
+        sizes = pipe.execute()
     assert sizes[0] == sizes[1]
     return int(sizes[0])
 
