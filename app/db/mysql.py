@@ -7,6 +7,7 @@ all certificates of the machine for each connection, over a socket file too: 29 
 from __future__ import annotations
 
 import ssl
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -15,7 +16,12 @@ from pymysql.connections import Connection
 
 
 class MySQL(peewee.MySQLDatabase):
-    """As peewee's."""
+    """As peewee's, but threads open connections side by side: with a server that is frozen each try takes seconds."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # It guards nothing of one connection, whose state is its thread's own; held, it makes all wait for the slowest.
+        self._lock: Any = nullcontext()
 
     def _connect(self) -> Any:
         return _Connection(database=self.database, autocommit=True, **self.connect_params)
