@@ -237,11 +237,11 @@ def test_who_had_work_gets_a_ticket_the_moment_the_hold_is_over(
     at = db.now_ms() + 300
     for instant in (at, at, at + 10_000_000):
         housekeeper.wake_at(instant)
-    eventually(lambda: issued, "tickets are issued", 5)
+    # Asked for moments apart, so they may be issued in two rounds.
+    eventually(lambda: sum(wanted for wanted, _ in issued) >= 2, "tickets are issued", 5)
     housekeeper.close()
-    (first,) = issued
-    assert first[0] == 2
-    assert first[1] >= at
+    assert sum(wanted for wanted, _ in issued) == 2
+    assert all(instant >= at for _, instant in issued)
     assert FAR_SECONDS * 1000 < 10_000_000, "of what is far away the rounds take care"
 
 
