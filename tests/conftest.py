@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import redis
 
 from app.config import Settings, make_home, read_settings
 from app.db import Db, connect, migrate
 from app.models import tables
+from app.queues.broker import redis_client
 from tests.databases import Databases
 from tests.services import private_mariadb, private_redis
 
@@ -91,6 +93,16 @@ def settings(tmp_path: Path, database_url: str, redis_server: str) -> Settings:
     )
     make_home(made)
     return made
+
+
+@pytest.fixture
+def client(here: Settings) -> Iterator[redis.Redis]:
+    """The Redis of `here`, which each file that shares it gives a database of its own; empty before and after."""
+    client = redis_client(here.redis_url)
+    client.flushdb()
+    yield client
+    client.flushdb()
+    client.close()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -12,7 +11,6 @@ from playwright.sync_api import Browser, expect
 
 from app.config import Settings
 from app.db import Db
-from app.queues.broker import redis_client
 from app.web.application import create_app
 from app.web.console.words import catalogue
 from tests.console import DESKTOP, LOOK_NAMES, LOOKS, PHONE, serving, window
@@ -29,15 +27,6 @@ pytestmark = [
 @pytest.fixture
 def here(settings: Settings, redis_server: str) -> Settings:
     return replace(settings, redis_url=f"{redis_server}?db=8")
-
-
-@pytest.fixture
-def client(here: Settings) -> Iterator[redis.Redis]:
-    client = redis_client(here.redis_url)
-    client.flushdb()
-    yield client
-    client.flushdb()
-    client.close()
 
 
 @pytest.fixture

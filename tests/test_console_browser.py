@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -14,7 +13,6 @@ from app.campaigns.lifecycle import find_campaign
 from app.config import Settings
 from app.db import Db
 from app.mail.servers import add_server
-from app.queues.broker import redis_client
 from app.web.application import create_app
 from app.web.console.frame import all_pages
 from app.web.series import MINUTE_MS
@@ -69,15 +67,6 @@ COLOURS = """(one) => {
 @pytest.fixture
 def here(settings: Settings, redis_server: str) -> Settings:
     return replace(settings, redis_url=f"{redis_server}?db=10")
-
-
-@pytest.fixture
-def client(here: Settings) -> Iterator[redis.Redis]:
-    client = redis_client(here.redis_url)
-    client.flushdb()
-    yield client
-    client.flushdb()
-    client.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from app.campaigns.lifecycle import find_campaign
 from app.config import Settings
 from app.db import Db
 from app.mail.servers import add_server
-from app.queues.broker import redis_client
 from app.web.application import create_app
 from app.web.audit import entries
 from app.web.console.frame import all_pages
@@ -30,15 +28,6 @@ NASTY = "<script>alert(1)</script> {{ 7 * 7 }}"
 @pytest.fixture
 def here(settings: Settings, redis_server: str) -> Settings:
     return replace(settings, redis_url=f"{redis_server}?db=15")
-
-
-@pytest.fixture
-def client(here: Settings) -> Iterator[redis.Redis]:
-    client = redis_client(here.redis_url)
-    client.flushdb()
-    yield client
-    client.flushdb()
-    client.close()
 
 
 @pytest.fixture

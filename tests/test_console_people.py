@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -16,7 +15,6 @@ from app.db import Db
 from app.lists.import_run import work_off
 from app.lists.jobs import imports
 from app.models.tables import List
-from app.queues.broker import redis_client
 from app.web.application import create_app
 from app.web.audit import entries
 from app.web.console.pages.lists import ENCODINGS
@@ -28,15 +26,6 @@ from tests.working import eventually
 @pytest.fixture
 def here(settings: Settings, redis_server: str) -> Settings:
     return replace(settings, redis_url=f"{redis_server}?db=7", upload_mb=1)
-
-
-@pytest.fixture
-def client(here: Settings) -> Iterator[redis.Redis]:
-    client = redis_client(here.redis_url)
-    client.flushdb()
-    yield client
-    client.flushdb()
-    client.close()
 
 
 @pytest.fixture

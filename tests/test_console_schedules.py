@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +14,6 @@ from flask import Flask
 from app.config import Settings
 from app.db import Db
 from app.models.schedules import RunStatus, ScheduleState
-from app.queues.broker import redis_client
 from app.schedules.checks.recording import DAY_MS
 from app.schedules.claims import claim_due, finish, start
 from app.schedules.search import LATE_MS
@@ -32,15 +30,6 @@ from tests.schedules.people import SLACK_MS, add_users, schedule
 @pytest.fixture
 def here(settings: Settings, redis_server: str) -> Settings:
     return replace(settings, redis_url=f"{redis_server}?db=5")
-
-
-@pytest.fixture
-def client(here: Settings) -> Iterator[redis.Redis]:
-    client = redis_client(here.redis_url)
-    client.flushdb()
-    yield client
-    client.flushdb()
-    client.close()
 
 
 @pytest.fixture

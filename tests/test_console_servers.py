@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +14,6 @@ from app.db import Db
 from app.mail.cooldown import Spot, Trouble
 from app.mail.limits import History, Limiter, Limits, Refusal
 from app.models.tables import Server
-from app.queues.broker import redis_client
 from app.web.application import create_app
 from app.web.audit import entries
 from app.web.console.pages.server_edit import zones
@@ -32,15 +30,6 @@ LOGIN = {"user": "me", "password_env": "ONE_PASSWORD"}
 @pytest.fixture
 def here(settings: Settings, redis_server: str) -> Settings:
     return replace(settings, redis_url=f"{redis_server}?db=10")
-
-
-@pytest.fixture
-def client(here: Settings) -> Iterator[redis.Redis]:
-    client = redis_client(here.redis_url)
-    client.flushdb()
-    yield client
-    client.flushdb()
-    client.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -14,7 +13,6 @@ from flask import Flask
 from app.addresses import EVERYTHING
 from app.config import Settings
 from app.db import Db
-from app.queues.broker import redis_client
 from app.schedules.checks.recording import DAY_MS
 from app.schedules.checks.store import MOST_TARGETS, find_target, targets_of
 from app.schedules.times import MINUTE
@@ -28,15 +26,6 @@ from tests.schedules.pages import NASTY, figures, fresh, put_in
 @pytest.fixture
 def here(settings: Settings, redis_server: str) -> Settings:
     return replace(settings, redis_url=f"{redis_server}?db=3", allow_private_addresses=EVERYTHING)
-
-
-@pytest.fixture
-def client(here: Settings) -> Iterator[redis.Redis]:
-    client = redis_client(here.redis_url)
-    client.flushdb()
-    yield client
-    client.flushdb()
-    client.close()
 
 
 @pytest.fixture

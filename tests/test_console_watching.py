@@ -14,7 +14,6 @@ from app.addresses import EVERYTHING
 from app.config import Settings
 from app.db import Db
 from app.models.schedules import RunStatus
-from app.queues.broker import redis_client
 from app.schedules.checks.recording import DAY_MS
 from app.schedules.checks.store import targets_of
 from app.schedules.claims import claim_due, finish, start
@@ -36,15 +35,6 @@ Furnished = tuple[Site, int]
 @pytest.fixture
 def here(settings: Settings, redis_server: str) -> Settings:
     return replace(settings, redis_url=f"{redis_server}?db=4", allow_private_addresses=EVERYTHING)
-
-
-@pytest.fixture
-def client(here: Settings) -> Iterator[redis.Redis]:
-    client = redis_client(here.redis_url)
-    client.flushdb()
-    yield client
-    client.flushdb()
-    client.close()
 
 
 @pytest.fixture

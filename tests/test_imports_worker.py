@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -13,7 +12,6 @@ from app.db import Db
 from app.lists.jobs import find_import, submit
 from app.lists.memberships import find_or_create_list
 from app.models.states import ImportState
-from app.queues.broker import redis_client
 from app.queues.put_new import put_new
 from tests.working import WorkerProcess, eventually
 
@@ -24,15 +22,6 @@ BAD_EVERY = 100
 @pytest.fixture
 def here(settings: Settings, redis_server: str) -> Settings:
     return replace(settings, redis_url=f"{redis_server}?db=12")
-
-
-@pytest.fixture
-def client(here: Settings) -> Iterator[redis.Redis]:
-    client = redis_client(here.redis_url)
-    client.flushdb()
-    yield client
-    client.flushdb()
-    client.close()
 
 
 @pytest.mark.slow

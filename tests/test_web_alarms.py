@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -17,7 +16,6 @@ from flask import Flask
 from app.config import Settings
 from app.db import Db
 from app.mail.servers import add_server
-from app.queues.broker import redis_client
 from app.scaling.alerts import Alert, Kind
 from app.watch.alarms import Alarm, open_alarms, place_of, unwritten
 from app.watch.look import Looker
@@ -40,15 +38,6 @@ from tests.working import eventually
 @pytest.fixture
 def here(settings: Settings, redis_server: str) -> Settings:
     return replace(settings, redis_url=f"{redis_server}?db=9")
-
-
-@pytest.fixture
-def client(here: Settings) -> Iterator[redis.Redis]:
-    client = redis_client(here.redis_url)
-    client.flushdb()
-    yield client
-    client.flushdb()
-    client.close()
 
 
 @pytest.fixture

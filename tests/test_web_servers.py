@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +17,6 @@ from app.mail.server_changes import server_by_id
 from app.mail.server_fields import OWN_VARIABLES
 from app.mail.server_views import limits_of, server_document, server_views
 from app.models.tables import Campaign, Server
-from app.queues.broker import redis_client
 from app.web import tries
 from app.web.application import create_app
 from app.web.audit import entries
@@ -35,15 +33,6 @@ LOGIN: dict[str, Any] = {"user": "me", "password_env": "ONE_PASSWORD"}
 @pytest.fixture
 def here(settings: Settings, redis_server: str) -> Settings:
     return replace(settings, redis_url=f"{redis_server}?db=9")
-
-
-@pytest.fixture
-def client(here: Settings) -> Iterator[redis.Redis]:
-    client = redis_client(here.redis_url)
-    client.flushdb()
-    yield client
-    client.flushdb()
-    client.close()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from app.config import Settings
 from app.db import Db
 from app.lists.import_run import work_off
 from app.lists.suppressing import is_any_opening, listed
-from app.queues.broker import NAMESPACE, redis_client
+from app.queues.broker import NAMESPACE
 from app.web.application import create_app
 from app.web.audit import entries
 from tests.sending import add_list, add_people
@@ -30,15 +29,6 @@ from tests.working import WorkerProcess, eventually
 @pytest.fixture
 def here(settings: Settings, redis_server: str) -> Settings:
     return replace(settings, redis_url=f"{redis_server}?db=13", upload_mb=1)
-
-
-@pytest.fixture
-def client(here: Settings) -> Iterator[redis.Redis]:
-    client = redis_client(here.redis_url)
-    client.flushdb()
-    yield client
-    client.flushdb()
-    client.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from app.cli.look import Watcher
 from app.config import Settings
 from app.db import Db
 from app.mail.servers import add_server
-from app.queues.broker import make_broker, redis_client
+from app.queues.broker import make_broker
 from app.queues.tickets import enqueue
 from app.web.application import create_app
 from tests.sending import NOW, add_list, add_people, draft, expand, start
@@ -25,15 +24,6 @@ from tests.web import Caller, caller, error_of, plant
 @pytest.fixture
 def here(db: Db, settings: Settings, redis_server: str) -> Settings:
     return replace(settings, redis_url=f"{redis_server}?db=11")
-
-
-@pytest.fixture
-def client(here: Settings) -> Iterator[redis.Redis]:
-    client = redis_client(here.redis_url)
-    client.flushdb()
-    yield client
-    client.flushdb()
-    client.close()
 
 
 @pytest.fixture

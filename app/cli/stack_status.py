@@ -15,7 +15,7 @@ from rich.text import Text
 from app.config import Settings
 from app.scaling.memory import machine_mb
 from app.scaling.supervisord import Process
-from app.watch.picture import HEARD_AFTER_SECONDS, Gatherer, Owner, Picture
+from app.watch.picture import Gatherer, Owner, Picture
 from app.watch.picture import Group as Processes
 
 REDRAW_SECONDS = 2.0
@@ -174,7 +174,7 @@ def _at_work(picture: Picture, process: Process) -> Text:
         return Text("busy" if heard.is_processing else "idle", style="dim")
     if process.state != "RUNNING" or picture.heartbeats is None:
         return Text()
-    return Text("silent", style=BAD) if process.uptime > HEARD_AFTER_SECONDS else Text("begins", style="dim")
+    return Text("silent", style=BAD) if picture.is_silent(process) else Text("begins", style="dim")
 
 
 def _restarting(picture: Picture, process: Process) -> Text:
