@@ -24,7 +24,7 @@ from tests.services import need
 
 pytestmark = pytest.mark.slow
 
-#: (row, database, broken safeguard): what is run, four at a time, because a run mostly waits.
+#: (row, database, broken safeguard): what is run, three at a time, because a run mostly waits.
 WHOLE = [
     ("kill9-workers", "sqlite", None),
     ("kill9-workers", "mysql", None),
@@ -60,7 +60,7 @@ def result_of() -> Iterator[Callable[[Run], Result]]:
     for program in ("redis-server", "mariadbd", "mariadb-install-db"):
         need(program)
     before = dramatiq.broker.global_broker
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(3) as pool:
         started: dict[Run, Future[Result]] = {one: pool.submit(run, one) for one in WHOLE + BROKEN}
         yield lambda one: started[one].result()
         for future in started.values():
