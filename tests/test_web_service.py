@@ -21,6 +21,7 @@ import pytest
 from app.config import ROOT, Settings
 from app.db import Db
 from app.models.tokens import create_token
+from app.web.main import listen
 from tests.deployed import free_port
 from tests.services import need
 from tests.supervised import REDIS, Stack, queue, wait_for
@@ -177,6 +178,13 @@ def test_an_address_that_others_can_reach_is_warned_of(db: Db, settings: Setting
     with Web(settings, f"0.0.0.0:{port}") as web:
         eventually(lambda: Site(port).up, "it serves")
         assert "reachable from other machines" in web.errors
+
+
+def test_a_connection_made_while_the_application_loads_holds_no_packet_back() -> None:
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connected, _ = listener.accept()
+        with connected:
+            assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_body_without_an_announced_length_is_bounded_too(db: Db, settings: Settings) -> None:

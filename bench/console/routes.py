@@ -30,7 +30,7 @@ CHOICES: dict[str, Sequence[Mapping[str, str]]] = {
     "/audit": ({"who": "token 7"}, {"before": "50000"}),
     "/workers": ({"queue": "send"},),
     "/api/campaigns/<campaign_id>/recipients": ({"email": "person77"},),
-    "/api/subscribers": ({"q": "person77"}, {"q": "Ada"}),
+    "/api/subscribers": ({"q": "person77"}, {"q": "Ada"}, {"q": "nobody here"}),
     "/api/series/deliveries": ({"minutes": "44640"}, {"campaign": "1"}),
     "/api/series/scaling": ({"minutes": "44640"},),
     "/api/schedules": ({"email": "user77"},),
