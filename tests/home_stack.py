@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +49,11 @@ class HomeStack:
     def json(self, command: str, *arguments: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.run(command, *arguments, "--json"))
         return found
+
+    def supervisorctl(self, *words: str) -> None:
+        """Past our own commands, as somebody does who knows supervisord."""
+        config = str(self.home / "supervisord.conf")
+        subprocess.run([sys.executable, "-m", "supervisor.supervisorctl", "-c", config, *words], env=self.environ)
 
     def processes(self) -> list[Process]:
         with connected(self.settings) as client:

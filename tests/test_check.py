@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,11 +56,6 @@ def said_by_check(stack: HomeStack) -> str:
     return subprocess.run(command, env=stack.environ, text=True, capture_output=True, timeout=60).stdout
 
 
-def supervisorctl(stack: HomeStack, *words: str) -> None:
-    config = str(stack.home / "supervisord.conf")
-    subprocess.run([sys.executable, "-m", "supervisor.supervisorctl", "-c", config, *words], env=stack.environ)
-
-
 def test_a_healthy_stack_is_one_line_ok(stack: HomeStack) -> None:
     stack.run("supervisor-manager", "start")
     assert check(stack, code=0) == ["OK 2 processes run, 0 wait in 1 queues"]
@@ -75,7 +69,7 @@ def test_a_stack_that_does_not_run_is_one_line(stack: HomeStack) -> None:
 
 def test_who_stopped_a_process_makes_the_difference(stack: HomeStack) -> None:
     stack.run("supervisor-manager", "start")
-    supervisorctl(stack, "stop", "sleeper")
+    stack.supervisorctl("stop", "sleeper")
     assert check(stack, code=1) == [
         "ALERT: sleeper: is STOPPED, and not by our stop; bin/supervisor-manager start sleeper"
     ]
@@ -154,7 +148,7 @@ def test_new_problems_go_to_the_webhook_and_by_mail_once(stack: HomeStack) -> No
         assert server.counts()["ops@example.com"] == 2
         assert server.violations == []
     # Nobody there any more: said on stderr, and the check's own verdict stands.
-    supervisorctl(stack, "stop", "sleeper")
+    stack.supervisorctl("stop", "sleeper")
     said = stack.run("supervisor-manager", "check", *options, code=1)
     assert "cannot be reached" in said
     assert "tried again at the next check" in said

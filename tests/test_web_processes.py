@@ -13,7 +13,9 @@ import pytest
 from flask import Flask
 
 from app.db import connect
+from app.scaling.supervisord import Process
 from app.web.application import create_app
+from app.web.processes import Slot
 from tests.console import logged_in
 from tests.home_stack import HomeStack, home_stack
 from tests.services import need
@@ -79,6 +81,11 @@ def test_whoever_does_not_work_is_shown_with_why_and_logs(app: Flask, stack: Hom
         "name": "byhand", "group": "byhand", "owner": "byhand", "kind": "service", "state": "STOPPED",
         "detail": "Not started", "pid": None, "uptime": 0, "memory_mb": None, "silent": False, "stopped_by_hand": False,
     }  # fmt: skip
+    stack.supervisorctl("stop", "idle:idle_00")
+    assert re.search(
+        r"Stopped \(.+\), and not with bin/supervisor-manager\. To start it again: bin/supervisor-manager start idle",
+        look()["idle_00"],
+    )
     stack.run("supervisor-manager", "stop", "idle")
     assert "Stopped by hand. To start it again: bin/supervisor-manager start idle" in look()["idle_01"]
     assert states()["idle_01"]["stopped_by_hand"] is True
@@ -96,3 +103,20 @@ def test_a_frozen_worker_is_told_apart_from_one_that_works(app: Flask, stack: Ho
 
     wait_for(lambda: f"Runs (pid {pid}) and has not been heard of" in said(), "that it is silent", 90)
     assert said().startswith("idle silent")
+
+
+@pytest.mark.parametrize(
+    ("group", "state", "by_hand", "missed"),
+    [
+        ("send", "STOPPED", False, True),
+        ("send", "STOPPED", True, True),
+        ("send", "STOPPING", False, False),
+        ("send-burst-1", "STOPPED", False, False),
+        ("campaign_7", "STOPPED", False, False),
+        ("send-burst-1", "FATAL", False, True),
+    ],
+)
+def test_who_is_being_taken_away_is_not_missed(group: str, state: str, by_hand: bool, missed: bool) -> None:
+    process = Process(group, f"{group}_00", state, 0, 0, 0, "Nov 29 08:30 AM")
+    slot = Slot(process, "send", "queue", None, silent=False, stopped_by_hand=by_hand, wanted=True)
+    assert slot.is_missed is missed

@@ -9,6 +9,7 @@ from flask import Blueprint
 
 from app.instants import iso
 from app.scaling.supervisord import Process
+from app.scaling.table import SLOT_NAME
 from app.watch.picture import Picture
 from app.web.openapi import describes
 from app.web.resources import resources
@@ -59,8 +60,11 @@ class Slot:
     @property
     def is_missed(self) -> bool:
         """It should be at work and is not, or somebody has stopped it; not what only runs when it is asked for."""
+        if self.process.state == "STOPPING":
+            return False  # it finishes what it has in hand
         if self.process.state == "STOPPED":
-            return self.wanted or self.stopped_by_hand
+            # A slot is stopped by who takes it away, a moment before it is gone.
+            return self.stopped_by_hand or (self.wanted and not SLOT_NAME.fullmatch(self.process.group))
         return self.silent or self.process.state != "RUNNING"
 
     @property

@@ -41,6 +41,8 @@ def seed(stack: ConsoleStack, fast: Receiver, slow: Receiver) -> None:
         _watched(db)
         _past(db)
         _dead(stack)
+        # Somebody stopped it for a look, and forgot it: workers and alarms have something to tell.
+        stack.run("supervisor-manager", "stop", "monitor")
         _open(stack, db)
     finally:
         db.close()
