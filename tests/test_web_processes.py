@@ -75,7 +75,9 @@ def test_whoever_does_not_work_is_shown_with_why_and_logs(app: Flask, stack: Hom
     wait_for(lambda: "starts again and again Exited too quickly" in look().get("broken", ""), "BACKOFF", 60)
     assert set(look()) == {"broken"}, "neither who works nor who waits to be asked"
     assert '<a href="/logs?process=broken">' in visitor.get("/workers").text
-    assert '<a href="/logs?process=idle_00">' in visitor.get("/workers").text
+    # A worker is on the page from its first heartbeat, which may come after supervisord calls it RUNNING.
+    heard = '<a href="/logs?process=idle_00">'
+    wait_for(lambda: "broken" in look() and heard in visitor.get("/workers").text, "a worker is heard of", 30)
     assert states()["idle_00"]["state"] == "RUNNING"
     assert states()["byhand"] == {
         "name": "byhand", "group": "byhand", "owner": "byhand", "kind": "service", "state": "STOPPED",
