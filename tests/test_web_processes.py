@@ -14,8 +14,9 @@ from flask import Flask
 
 from app.db import connect
 from app.scaling.supervisord import Process
+from app.watch.picture import Group, Load, Owner, Picture
 from app.web.application import create_app
-from app.web.processes import Slot
+from app.web.processes import slots
 from tests.console import logged_in
 from tests.home_stack import HomeStack, home_stack
 from tests.services import need
@@ -108,7 +109,7 @@ def test_a_frozen_worker_is_told_apart_from_one_that_works(app: Flask, stack: Ho
 
 
 @pytest.mark.parametrize(
-    ("group", "state", "by_hand", "missed"),
+    ("name", "state", "by_hand", "is_missed"),
     [
         ("send", "STOPPED", False, True),
         ("send", "STOPPED", True, True),
@@ -118,7 +119,9 @@ def test_a_frozen_worker_is_told_apart_from_one_that_works(app: Flask, stack: Ho
         ("send-burst-1", "FATAL", False, True),
     ],
 )
-def test_who_is_being_taken_away_is_not_missed(group: str, state: str, by_hand: bool, missed: bool) -> None:
-    process = Process(group, f"{group}_00", state, 0, 0, 0, "Nov 29 08:30 AM")
-    slot = Slot(process, "send", "queue", None, silent=False, stopped_by_hand=by_hand, wanted=True)
-    assert slot.is_missed is missed
+def test_who_is_being_taken_away_is_not_missed(name: str, state: str, by_hand: bool, is_missed: bool) -> None:
+    process = Process(name, f"{name}_00", state, 0, 0, 0, "Nov 29 08:30 AM")
+    group = Group(name, "send", "queue", wanted=1, stopped_by_hand=by_hand, processes=(process,))
+    owner = Owner("send", "queue", "send", (group,), Load(), None)
+    picture = Picture(Path(), "RUNNING", 1, (owner,), None, (), None, {})
+    assert [slot.is_missed for slot in slots(picture)] == [is_missed]

@@ -16,7 +16,6 @@ import redis
 
 from app.config import Settings
 from app.db import Db
-from app.queues.broker import redis_client
 from app.web.application import create_app
 from tests.web import Caller, caller, error_of, plant
 from tests.working import eventually
@@ -33,16 +32,7 @@ def here(db: Db, settings: Settings, redis_server: str) -> Settings:
 
 
 @pytest.fixture
-def heard(here: Settings) -> Iterator[redis.Redis]:
-    client = redis_client(here.redis_url)
-    client.flushdb()
-    yield client
-    client.flushdb()
-    client.close()
-
-
-@pytest.fixture
-def admin(db: Db, here: Settings, heard: redis.Redis) -> Caller:
+def admin(db: Db, here: Settings, client: redis.Redis) -> Caller:
     return caller(create_app(here, db=db))
 
 
@@ -91,8 +81,8 @@ def stand(tmp_path: Path, here: Settings) -> Iterator[Stand]:
         one.close()
 
 
-def test_a_worker_is_described_with_exactly_the_promised_keys(admin: Caller, heard: redis.Redis) -> None:
-    plant(heard, 4711, queues=["expand", "send"], is_processing=True)
+def test_a_worker_is_described_with_exactly_the_promised_keys(admin: Caller, client: redis.Redis) -> None:
+    plant(client, 4711, queues=["expand", "send"], is_processing=True)
     status = admin.get("/api/workers/4711/status").get_json()
     assert list(status) == KEYS
     assert (status["pid"], status["queues"], status["is_processing"]) == (4711, ["expand", "send"], True)
@@ -103,17 +93,17 @@ def test_without_workers_the_list_is_empty(admin: Caller) -> None:
     assert admin.get("/api/workers").get_json() == []
 
 
-def test_a_pid_that_nobody_has_is_not_found(admin: Caller, heard: redis.Redis) -> None:
-    plant(heard, 1)
+def test_a_pid_that_nobody_has_is_not_found(admin: Caller, client: redis.Redis) -> None:
+    plant(client, 1)
     for path in ("/api/workers/2/status", "/api/workers/1/status?host=elsewhere"):
         response = admin.get(path)
         assert response.status_code == 404
         assert error_of(response)["field"] == "pid"
 
 
-def test_a_pid_that_two_hosts_have_needs_the_host(admin: Caller, heard: redis.Redis) -> None:
-    plant(heard, 1, "one")
-    plant(heard, 1, "other")
+def test_a_pid_that_two_hosts_have_needs_the_host(admin: Caller, client: redis.Redis) -> None:
+    plant(client, 1, "one")
+    plant(client, 1, "other")
     response = admin.get("/api/workers/1/status")
     assert response.status_code == 409
     assert error_of(response)["field"] == "host"
@@ -174,7 +164,7 @@ def test_without_a_wish_all_workers_are_stopped_and_nothing_else(admin: Caller, 
 
 
 def test_a_pid_that_is_no_worker_of_this_home_is_never_signalled(
-    admin: Caller, stand: Stand, tmp_path: Path, heard: redis.Redis
+    admin: Caller, stand: Stand, tmp_path: Path, client: redis.Redis
 ) -> None:
     innocents = [
         stand("--queues", "send", home=tmp_path / "other home"),
@@ -185,7 +175,7 @@ def test_a_pid_that_is_no_worker_of_this_home_is_never_signalled(
     ]
     for process in innocents:
         # Whatever somebody wrote into Redis about it.
-        plant(heard, process.pid, socket.gethostname())
+        plant(client, process.pid, socket.gethostname())
         response = admin.post("/api/workers/stop", {"pid": process.pid})
         assert (response.status_code, error_of(response)["field"]) == (404, "pid")
     for pid in (os.getpid(), 1, 2**31 - 1, 2**70):

@@ -49,6 +49,11 @@ class Group:
     def running(self) -> int:
         return sum(p.state == "RUNNING" for p in self.processes)
 
+    @property
+    def is_slot(self) -> bool:
+        """Whether scaling made it: such a one is stopped by who takes it away, a moment before it is gone."""
+        return SLOT_NAME.fullmatch(self.name) is not None
+
 
 @dataclass(frozen=True)
 class Load:

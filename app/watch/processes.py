@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from app.scaling.alerts import Alert, Kind, Severity
-from app.scaling.table import SLOT_NAME
 from app.watch.picture import Owner, Picture
 
 #: Work that has waited so long with nobody there is no moment between two workers.
@@ -52,8 +51,7 @@ def _states(picture: Picture) -> Iterator[Alert]:
                     what, logs = f"is {process.state}{detail}", f"bin/supervisor-manager logs {name} --errors"
                     values: dict[str, str | int] = {"process": name, "state": process.state, "detail": process.detail}
                     yield Alert(key, name, what, logs, "process_down", values=values, source=PROCESSES)
-                # A slot is stopped by who takes it away, a moment before it is gone.
-                elif process.state == "STOPPED" and group.name in by_itself and not SLOT_NAME.fullmatch(group.name):
+                elif process.state == "STOPPED" and group.name in by_itself and not group.is_slot:
                     start, what = f"bin/supervisor-manager start {group.name}", "is STOPPED, and not by our stop"
                     yield Alert(key, name, what, start, "process_stopped", values={"process": name}, source=PROCESSES)
 

@@ -9,7 +9,6 @@ from flask import Blueprint
 
 from app.instants import iso
 from app.scaling.supervisord import Process
-from app.scaling.table import SLOT_NAME
 from app.watch.picture import Picture
 from app.web.openapi import describes
 from app.web.resources import resources
@@ -63,8 +62,7 @@ class Slot:
         if self.process.state == "STOPPING":
             return False  # it finishes what it has in hand
         if self.process.state == "STOPPED":
-            # A slot is stopped by who takes it away, a moment before it is gone.
-            return self.stopped_by_hand or (self.wanted and not SLOT_NAME.fullmatch(self.process.group))
+            return self.wanted or self.stopped_by_hand
         return self.silent or self.process.state != "RUNNING"
 
     @property
@@ -90,7 +88,8 @@ def slots(picture: Picture) -> list[Slot]:
     return [
         Slot(
             process, owner.name, owner.kind, picture.memory.get(process.pid),
-            owner.kind != "service" and picture.is_silent(process), group.stopped_by_hand, group.wanted > 0,
+            owner.kind != "service" and picture.is_silent(process), group.stopped_by_hand,
+            group.wanted > 0 and not group.is_slot,
         )
         for owner in picture.owners for group in owner.groups for process in group.processes
     ]  # fmt: skip

@@ -41,7 +41,7 @@ def seed(stack: ConsoleStack, fast: Receiver, slow: Receiver) -> None:
         _watched(db)
         _past(db)
         _dead(stack)
-        # Somebody stopped it for a look, and forgot it: workers and alarms have something to tell.
+        # Somebody stopped it for a look, and forgot it: the page of workers has something to tell.
         stack.run("supervisor-manager", "stop", "monitor")
         _open(stack, db)
     finally:
