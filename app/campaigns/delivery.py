@@ -99,6 +99,7 @@ class Delivery:
         before, began = len(self._run.outcomes), time.monotonic()
         self._loaded.held.server = passage.server
         trouble: Answer | ProviderTrouble | None = None
+        kept, connection = self._station.connections.get(passage.server.id), None
         try:
             connection = self._connection(passage)
             if connection is None:
@@ -113,6 +114,9 @@ class Delivery:
             self._loaded.held.server = None
             answers = [o for o in self._run.outcomes[before:] if o.server_id is not None]
             self._chooser.leave(passage, len(answers), time.monotonic() - began)
+        if connection and connection is kept and not connection.usable and not answers:
+            # The server may just give no line more mails, or more time, than this one has had: a new one tells.
+            trouble = None
         self._judge(passage, answers, trouble)
 
     def _drive(self, passage: Passage, connection: Connection) -> Answer | None:
