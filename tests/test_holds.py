@@ -238,7 +238,7 @@ def test_who_had_work_gets_a_ticket_the_moment_the_hold_is_over(
     for instant in (at, at, at + 10_000_000):
         housekeeper.wake_at(instant)
     # Asked for moments apart, so they may be issued in two rounds.
-    eventually(lambda: sum(wanted for wanted, _ in issued) >= 2, "tickets are issued", 5)
+    eventually(lambda: sum(wanted for wanted, _ in issued) >= 2, "tickets are issued")
     housekeeper.close()
     assert sum(wanted for wanted, _ in issued) == 2
     assert all(instant >= at for _, instant in issued)

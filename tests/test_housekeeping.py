@@ -114,7 +114,7 @@ def test_an_error_of_one_round_does_not_end_housekeeping(
 
     housekeeper = keep(db, settings, told, top_up=top_up)
     housekeeper.start()
-    eventually(lambda: told.tickets, "the next round works", 5)
+    eventually(lambda: told.tickets, "the next round works")
     housekeeper.close()
 
 

@@ -138,9 +138,7 @@ def test_its_threads_renew_beat_and_end(db: Db, keeper: LeaseKeeper, journal: Jo
     keeper.hold(lease)
     keeper.start()
     before = until(db, lease)
-    eventually(lambda: until(db, lease) > before, "the lease is renewed", 8)
-    time.sleep(TICK_SECONDS / 2)
-    assert read_owner(settings.journals / journal.name).silent_seconds < 3 * TICK_SECONDS
-    began = time.monotonic()
+    eventually(lambda: until(db, lease) > before, "the lease is renewed")
+    owner = settings.journals / journal.name
+    eventually(lambda: read_owner(owner).silent_seconds < TICK_SECONDS, "it beats")
     keeper.close()
-    assert time.monotonic() - began < 1

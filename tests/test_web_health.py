@@ -76,7 +76,7 @@ def test_a_frozen_redis_is_told_in_time_and_holds_one_thread(db: Db, settings: S
     for one in asking:
         one.join()
 
-    assert time.monotonic() - began < PROBE_SECONDS + 1.5
+    assert time.monotonic() - began < 3 * PROBE_SECONDS
     assert response.status_code == 503
     assert response.get_json() == {
         "status": "unavailable", "database": True, "redis": False, "reason": "no good answer within 2 s from: redis",
@@ -153,10 +153,10 @@ def test_a_frozen_mariadb_holds_no_thread_for_long(short_directory: Path, settin
 
 def test_asking_takes_no_longer_than_promised_however_many_are_silent() -> None:
     silent = threading.Event()
-    probes = {"a": Probe(silent.wait), "b": Probe(silent.wait), "c": Probe(lambda: None), "d": Probe(lambda: 1 / 0)}
+    probes = {name: Probe(silent.wait) for name in "abefgh"} | {"c": Probe(lambda: None), "d": Probe(lambda: 1 / 0)}
     began = time.monotonic()
-    assert ask_all(probes, 0.3) == {"a": False, "b": False, "c": True, "d": False}
-    assert time.monotonic() - began < 1
+    assert ask_all(probes, 1) == {name: name == "c" for name in probes}
+    assert time.monotonic() - began < 4
     assert probes["a"].begin() is probes["a"].begin()
     silent.set()
     assert probes["a"].begin().ended.wait(5)

@@ -241,7 +241,7 @@ def test_a_database_without_tables_is_named_as_the_reason(lite: tuple[Db, Settin
 def test_wrong_arguments_are_refused_with_exit_code_2(lite: tuple[Db, Settings], arguments: list[str]) -> None:
     done = subprocess.run(
         [str(ROOT / "bin" / "worker"), "--queues", "send", "--name", "x", *arguments],
-        capture_output=True, text=True, timeout=4, env={"MAILCREW_HOME": str(lite[1].home), "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, timeout=30, env={"MAILCREW_HOME": str(lite[1].home), "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
@@ -261,7 +261,7 @@ def test_a_worker_whose_parent_dies_stops_by_itself(lite: tuple[Db, Settings]) -
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
     log = settings.logs / "orphan.err"
-    eventually(lambda: "Signal handlers registered" in log.read_text(), "the worker is up", 6)
+    eventually(lambda: "Signal handlers registered" in log.read_text(), "the worker is up")
     client = make_broker(settings.redis_url).client
     eventually(lambda: client.hlen("mailcrew:workers"), "the worker is at work")
     parent.kill()
