@@ -29,6 +29,7 @@ Tokens = tuple[Block, ...]
 class Ration:
     """For one thread at a time. `seconds_a_mail`: how fast this thread sends there, as far as is known.
 
+    `emails`: all that it will be asked about; of any other nobody would know that its domain has a limit.
     `trial`: one mail, then no more. `refused` holds the domains that had no token, with what was said.
     """
 
@@ -47,14 +48,13 @@ class Ration:
         self._server = server
         self._limited = block is not None
         self._block = block
-        self._rules = rules
+        #: Of the recipients for whose domain there is one. Found once: each mail is looked at several times.
+        self._rule_of = {email: rule for email in emails if (rule := rules.for_address(email))} if rules else {}
         self._seconds_a_mail = seconds_a_mail
         self._quota = 1 if trial else -1
         # Nothing but the server's own tokens to look at, as it is nearly always.
-        self._plain = block is not None and not rules and not trial
-        self._left: Counter[str] = Counter()
-        if rules:
-            self._left.update(rule.domain for email in emails if (rule := rules.for_address(email)))
+        self._plain = block is not None and not self._rule_of and not trial
+        self._left = Counter(rule.domain for rule in self._rule_of.values())
         self._domains: dict[str, Block] = {}
         #: Used up or exchanged, and then a late answer came.
         self._late: list[Block] = []
@@ -65,42 +65,44 @@ class Ration:
 
         So that a thread that looks after others does not wait for Redis.
         """
-        block = self._block
+        block, now = self._block, since_boot()
         if self._plain:
-            if block is None or since_boot() >= block.use_by or not block.take():
+            if block is None or now >= block.use_by or not block.take():
                 return None
             return (block,)
-        if self._quota == 0 or (self._limited and (block is None or block.left < 1 or block.expired)):
+        if self._quota == 0 or (self._limited and (block is None or now >= block.use_by or block.left < 1)):
             return None
-        rule = self._rules.for_address(email) if self._rules else None
-        of_domain = self._domains.get(rule.domain) if rule else None
-        if rule and (of_domain is None or of_domain.left < 1 or of_domain.expired):
+        rule = self._rule_of.get(email)
+        if rule is None:
+            return self._taken(None, (block,) if block and block.take() else ())
+        of_domain = self._domains.get(rule.domain)
+        if of_domain is None or now >= of_domain.use_by or not of_domain.take():
             return None
-        return self._taken(rule, [one for one in (of_domain, block) if one and one.take()])
+        return self._taken(rule, (of_domain, block) if block and block.take() else (of_domain,))
 
     def refuses(self, email: str) -> bool:
         """Whether it is known that this mail's domain has no token here now."""
-        rule = self._rules.for_address(email) if self._rules and self.refused else None
+        rule = self._rule_of.get(email) if self.refused else None
         return rule is not None and rule.domain in self.refused
 
     def take(self, email: str, left: int) -> Tokens | No:
         """Take what one mail needs, asking Redis for it; `left`: mails that may follow, this one included."""
         if self._quota == 0:
             return No.NONE
-        rule = self._rules.for_address(email) if self._rules else None
-        used: list[Block] = []
+        rule = self._rule_of.get(email)
+        used: Tokens = ()
         # The domain first: a mail that has to wait for that takes no token from others.
         if rule is not None:
             of_domain = self._of_domain(rule)
             if of_domain is None:
                 return No.NOT_THIS
-            used.append(of_domain)
+            used = (of_domain,)
         if self._limited:
             self._block = self._ready(self._block, left) if self._block else None
             if self._block is None:
-                self.put_back(tuple(used))
+                self.put_back(used)
                 return No.NONE
-            used.append(self._block)
+            used += (self._block,)
         return self._taken(rule, used)
 
     def renew(self, tokens: Tokens, left: int) -> Tokens | None:
@@ -151,11 +153,11 @@ class Ration:
         self._late.clear()
         return unused
 
-    def _taken(self, rule: DomainRule | None, used: list[Block]) -> Tokens:
+    def _taken(self, rule: DomainRule | None, used: Tokens) -> Tokens:
         if rule is not None:
             self._left[rule.domain] -= 1
         self._quota -= self._quota > 0
-        return tuple(used)
+        return used
 
     def _of_domain(self, rule: DomainRule) -> Block | None:
         """The domain's block, a token less; None when it has none now."""
