@@ -16,6 +16,7 @@ from app.config import Settings, make_home, read_settings
 from app.db import Db, connect, migrate
 from app.models import tables
 from app.queues.broker import redis_client
+from tests.compiled_once import compile_once
 from tests.databases import Databases
 from tests.services import private_mariadb, private_redis
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 def pytest_configure() -> None:
     """A shell starts jobs in the background with SIGINT ignored, and whatever a test starts would inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    compile_once()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

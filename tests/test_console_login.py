@@ -16,7 +16,7 @@ from app.web.application import create_app
 from app.web.audit import entries
 from app.web.console.login import local
 from app.web.resources import EXTENSION
-from tests.console import BROWSER, Visitor, logged_in
+from tests.console import BROWSER, Visitor, come_in
 from tests.web import Caller, error_of
 
 
@@ -60,7 +60,7 @@ def test_the_password_is_made_once_for_our_eyes_only(app: Flask, settings: Setti
     file = secret_file(settings, "ADMIN_PASSWORD")
     assert file.stat().st_mode & 0o777 == 0o600
     assert len(password) >= 40
-    assert logged_in(app).get("/").status_code == 200
+    assert come_in(app).get("/").status_code == 200
 
 
 @pytest.mark.parametrize("wrong", ["", "x", "password", "admin", "\0", "密码", "x" * 5000])
@@ -106,7 +106,7 @@ def test_the_cookie_is_hidden_from_scripts_and_other_sites_and_with_tls_from_the
 
 
 def test_a_copy_of_the_cookie_is_worth_nothing_after_the_logout(app: Flask, db: Db, settings: Settings) -> None:
-    visitor = logged_in(app)
+    visitor = come_in(app)
     visitor.get("/queues")
     copies = cookies_of(visitor)
     left = visitor.post("/logout")
@@ -119,7 +119,7 @@ def test_a_copy_of_the_cookie_is_worth_nothing_after_the_logout(app: Flask, db: 
 
 
 def test_a_new_password_ends_every_session(app: Flask, db: Db, settings: Settings) -> None:
-    visitor = logged_in(app)
+    visitor = come_in(app)
     secret_file(settings, "ADMIN_PASSWORD").write_text("another-one\n")
     later = create_app(settings, db=db).test_client()
     for name, value in cookies_of(visitor).items():
@@ -129,7 +129,7 @@ def test_a_new_password_ends_every_session(app: Flask, db: Db, settings: Setting
 
 @pytest.mark.parametrize("spoiled", ["", "x", "W10.x", "{cookie}x", "x{cookie}"])
 def test_a_cookie_that_is_not_ours_is_no_login(app: Flask, spoiled: str) -> None:
-    visitor = logged_in(app)
+    visitor = come_in(app)
     (name,) = [name for name in cookies_of(visitor) if "session" in name]
     visitor.client.set_cookie(name, spoiled.format(cookie=cookies_of(visitor)[name]))
     assert visitor.get("/queues").status_code == 303
@@ -196,7 +196,7 @@ def test_a_whole_network_of_addresses_counts_as_one(db: Db) -> None:
 
 
 def test_nobody_keeps_out_an_address_that_is_known(app: Flask, db: Db) -> None:
-    logged_in(app)  # from 127.0.0.1
+    come_in(app)  # from 127.0.0.1
     now = db.now_ms()
     crowd = [f"10.{number // 250}.{number % 250}.1" for number in range(attempts.EVERYBODY + 50)]
     refused = [address for address in crowd if not attempts.may_try(db, address, now)]
@@ -220,7 +220,7 @@ def test_logins_stand_in_the_audit_trail_and_no_password_does(app: Flask, db: Db
     visitor = Visitor(app)
     visitor.get("/login")
     visitor.post("/login", password="Tr0ub4dor")
-    logged_in(app).post("/logout")
+    come_in(app).post("/logout")
     trail = entries(db, 10)
     assert [(one.who, one.action) for one in trail] == [
         ("administrator", "login.leave"), ("administrator", "login"), ("nobody", "login refused")
