@@ -68,7 +68,7 @@ def operations(tmp_path_factory: pytest.TempPathFactory) -> tuple[set[str], set[
 
 def test_every_command_stands_there_once() -> None:
     told = [command for cell, _, _ in rows() for command in named(cell)]
-    there = [*commands(mailcrew.make_parser()), *commands(supervisor._parser(ROOT), "supervisor-manager")]
+    there = [*commands(mailcrew.make_parser()), *commands(supervisor.make_parser(ROOT), "supervisor-manager")]
     there += [path.name for path in (ROOT / "bin").iterdir() if path.name not in NO_COMMANDS]
     assert sorted(told) == sorted(set(there) - {"mailcrew", "supervisor-manager"})
 

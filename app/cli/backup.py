@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import argparse
 import os
+from functools import partial
 from pathlib import Path
 
+from app.cli.verbs import Commands, add_verb
 from app.config import make_home, settings
 from app.scaling.archive import collect
 from app.scaling.backup import back_up, back_up_database, newest
 from app.scaling.backup import restore as bring_back
 from app.scaling.files import configuration_lock
 
-HELP = ("the configuration into a dated archive", "backup --database --to /backup")
-RESTORE_HELP = ("the configuration back from an archive", "restore mailcrew-20261122T120000Z.tar.gz")
 
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
+def add_backup(commands: Commands, root: Path) -> None:
+    parser = add_verb(
+        commands, "backup", partial(backup, root),
+        "the configuration into a dated archive", "backup --database --to /backup",
         "Table, templates, .env, rendered files, stopped groups, numbers by hand and secrets go into one tar.gz, mode"
-        " 0600. Everything may run meanwhile."
-    )
+        " 0600. Everything may run meanwhile.",
+    )  # fmt: skip
     parser.add_argument("--to", metavar="DIR", help="where to (default: state/backups of the home)")
     parser.add_argument("--database", action="store_true", help="copy the SQLite database beside the archive too")
 
 
-def add_restore_options(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
+def add_restore(commands: Commands, root: Path) -> None:
+    parser = add_verb(
+        commands, "restore", partial(restore, root),
+        "the configuration back from an archive", "restore mailcrew-20261122T120000Z.tar.gz",
         "The archive is checked and tried first; what cannot be used is refused, and nothing is changed. The present"
-        " configuration is backed up before it is replaced."
-    )
+        " configuration is backed up before it is replaced.",
+    )  # fmt: skip
     parser.add_argument("file", nargs="?", metavar="FILE", help="default: the newest one in state/backups")
 
 

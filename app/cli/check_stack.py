@@ -18,6 +18,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.text import Text
 
+from app.cli.verbs import Commands, add_verb
 from app.config import TABLE, Settings, make_home, settings
 from app.errors import SettingError, Unavailable
 from app.scaling.alert_routes import alert_server, mail, post, shown_way
@@ -31,11 +32,14 @@ from app.watch.picture import open_existing
 from app.watch.turn import take_watch
 
 T = TypeVar("T")
-HELP = ("what needs somebody's attention", "check --webhook https://chat.example.com/hook")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Prints one line ALERT: … per problem and exits with 1, or one line OK … and exits with 0."
+def add_check(commands: Commands, root: Path) -> None:
+    parser = add_verb(
+        commands, "check", partial(check, root),
+        "what needs somebody's attention", "check --webhook https://chat.example.com/hook",
+        "Prints one line ALERT: … per problem and exits with 1, or one line OK … and exits with 0.",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.add_argument("--webhook", metavar="URL", help="post new problems there (default: ALERT_WEBHOOK)")
     parser.add_argument("--mail", metavar="ADDR", help="mail new problems there (default: ALERT_MAIL)")

@@ -7,8 +7,8 @@ import json
 from functools import partial
 from typing import Any
 
-from app.config import make_home, settings
-from app.db import connect_url, migrate, migration_status
+from app.config import Settings, make_home, settings
+from app.db import connect, connect_url, migrate, migration_status
 
 
 def add(commands: Any) -> None:
@@ -23,6 +23,14 @@ def add(commands: Any) -> None:
     )
     status.add_argument("--json", action="store_true", help="one JSON document")
     status.set_defaults(run=run_status)
+
+
+def migrate_home(found: Settings) -> None:
+    """Bring a home's database to the present schema, saying what is applied."""
+    db = connect(found.database_url)
+    for migration in migrate(db, partial(print, flush=True)):
+        print(f"migrated: {migration}", flush=True)
+    db.close()
 
 
 def run_migrate(_args: argparse.Namespace) -> int:

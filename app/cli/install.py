@@ -10,8 +10,10 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
+from app.cli.verbs import Commands, add_verb
 from app.config import Settings, read_settings
 from app.errors import Refused, Unavailable
 from app.scaling.files import this_machine
@@ -36,16 +38,17 @@ from app.scaling.install import (
 )
 from app.scaling.table import FOUNDATION, load_table
 
-HELP = ("set up the service: user, directories, systemd, cron, supervisorctl", "install --dry-run")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 KEPT = "var/backups/mailcrew"
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
+def add_install(commands: Commands, root: Path) -> None:
+    parser = add_verb(
+        commands, "install", partial(install, root),
+        "set up the service: user, directories, systemd, cron, supervisorctl", "install --dry-run",
         "Needs root. Run again it changes nothing. A file that differs from what would be written is kept with the date"
-        " below /var/backups/mailcrew before it is replaced."
-    )
+        " below /var/backups/mailcrew before it is replaced.",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print every step with its text, change nothing")
     parser.add_argument("--prefix", metavar="DIR", help="all files below DIR; no packages, no user, nothing is started")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
@@ -14,6 +15,8 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.text import Text
 
+from app.cli.verbs import Commands, add_verb
+from app.config import settings
 from app.errors import NotFound, UsageError
 from app.watch.logs.cursor import Cursor, id_of
 from app.watch.logs.files import START, Mark, Stream, group_pattern, streams
@@ -38,6 +41,22 @@ class Line:
     process: str
     text: str
     fields: dict[str, Any] | None
+
+
+def add_logs(commands: Commands, _root: Path) -> None:
+    parser = add_verb(commands, "logs", logs, "a group's logs as one, in the order of time", "logs send -f --errors")
+    parser.add_argument("name", metavar="NAME", help="a queue with its bursts and boosts, or a service")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on showing what is added")
+    parser.add_argument("--errors", action="store_true", help="stderr instead of stdout")
+    parser.add_argument("-n", "--lines", type=int, default=50, metavar="N", help="lines in all (default: 50)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, as it was logged")
+
+
+def logs(args: argparse.Namespace) -> int:
+    """Run the command."""
+    return show_logs(
+        settings().logs, args.name, errors=args.errors, lines=args.lines, follow=args.follow, as_json=args.json
+    )
 
 
 def show_logs(directory: Path, name: str, *, errors: bool, lines: int, follow: bool, as_json: bool) -> int:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from app.cli.running import run
+from app.cli.running import Parser, run
 
 #: The groups and their modules. Only the one that is meant is loaded: all of them take half a second.
 GROUPS = {
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     """The parser for a command line: that of its group alone, or of all groups."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mailcrew",
         allow_abbrev=False,
         description="Email campaigns and supervised queues on your own servers.",

@@ -8,9 +8,23 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from app.db.connection import DatabaseTrouble
 from app.errors import MailcrewError
+
+
+class Parser(argparse.ArgumentParser):
+    """One whose commands name themselves, and their own usage, where they refuse an argument.
+
+    Plain `argparse` hands what a command does not know up to the program, whose usage then helps nobody.
+    """
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:  # type: ignore[override]
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
 
 def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 
+from app.cli.verbs import Commands, add_verb
 from app.config import Settings, make_home, settings
 from app.errors import Refused, UsageError
 from app.queues.broker import redis_client
@@ -18,10 +20,12 @@ from app.scaling.slots import Slots
 from app.scaling.supervisord import ALIVE
 from app.scaling.table import Table
 
-HELP = ("how many workers a queue has at least, by hand; without N: show it", "scale send 6 --max 12")
 
-
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_scale(commands: Commands, root: Path) -> None:
+    parser = add_verb(
+        commands, "scale", partial(scale, root),
+        "how many workers a queue has at least, by hand; without N: show it", "scale send 6 --max 12",
+    )  # fmt: skip
     parser.add_argument("queue", metavar="QUEUE")
     parser.add_argument("workers", type=int, nargs="?", metavar="N", help="workers at least, at once and from now on")
     parser.add_argument("--max", type=int, metavar="M", help="workers at most (default: the table's, or N)")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from app.config import Settings
+from app.cli.verbs import Commands, add_verb
+from app.config import Settings, settings
+from app.errors import UsageError
 from app.scaling.memory import machine_mb
 from app.scaling.supervisord import Process
 from app.watch.picture import Gatherer, Owner, Picture
@@ -25,9 +29,22 @@ GOOD, BAD, SOON = "green", "bold red", "yellow"
 COLUMNS = ("", "RUNNING", "BACKLOG", "OLDEST", "IN HAND", "RATE/s", "MEMORY", "UP")
 
 
-def print_status(settings: Settings, root: Path, *, as_json: bool, watch: bool) -> int:
+def add_status(commands: Commands, root: Path) -> None:
+    parser = add_verb(commands, "status", partial(status, root), "what runs and what does not", "status --json")
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument("--watch", action="store_true", help="redraw every 2 seconds, until Ctrl-C")
+
+
+def status(root: Path, args: argparse.Namespace) -> int:
+    """Run the command; 1 when supervisord does not run."""
+    if args.json and args.watch:
+        raise UsageError("--json and --watch do not go together: --json prints one document")
+    return print_status(settings(), root, as_json=args.json, watch=args.watch)
+
+
+def print_status(found: Settings, root: Path, *, as_json: bool, watch: bool) -> int:
     """Print it, with `watch` again and again until Ctrl-C; 0 when supervisord answers, 1 when it does not run."""
-    gatherer = Gatherer(settings, root)
+    gatherer = Gatherer(found, root)
     if watch:
         return _watch(gatherer)
     picture = gatherer.picture()
