@@ -12,10 +12,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.console import DESKTOP, PHONE, window
+from tests.console import DESKTOP, PHONE, browser_program, window
 from tests.console_stack import FULL, GONE, ConsoleStack, Receiver, console_stack
 from tests.console_walk import LONG, Walk
-from tests.services import need
 
 ZONE = "Asia/Shanghai"
 #: Who gets the mail, whom the server refuses, and the one whose mail it takes without an answer.
@@ -38,7 +37,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 @pytest.fixture(scope="module")
 def stack(short_directory: Path) -> Iterator[ConsoleStack]:
-    need("chromium")
+    browser_program()
     directory = short_directory / f"path-{os.urandom(3).hex()}"
     # The mail that is lost must not be alone in its batch: without another answer its server would be left alone.
     with console_stack(directory, SEND_BATCH_SIZE="6") as stack:

@@ -84,6 +84,14 @@ class Crowd:
     def redis(self) -> redis.Redis:
         return self.broker.client
 
+    @property
+    def redis_answers(self) -> bool:
+        """False also while it reads what it had kept."""
+        try:
+            return bool(self.redis.ping())
+        except redis.RedisError:
+            return False
+
     def end(self) -> None:
         self._end_managers()
         for process in self.stack.found():

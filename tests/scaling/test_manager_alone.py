@@ -167,6 +167,7 @@ def test_without_redis_or_database_nobody_is_taken_away(crowd: Crowd) -> None:
     finally:
         del crowd.stack.environ["DATABASE_URL"]
         crowd.stack.supervisorctl("start", "redis:*")
+        wait_for(lambda: crowd.redis_answers, "Redis is back", LONG)
 
     assert crowd.pids("work") == before
 
