@@ -99,7 +99,7 @@ def limit(place: Place, server_id: int, limits: Limits, *, domain: bool = False)
     if domain:
         set_rule(place.db, DOMAIN, per_hour=HUGE, now=place.db.now_ms())
     elif load_rules(place.db):
-        unset_rule(place.db, DOMAIN)
+        unset_rule(place.db, DOMAIN, now=place.db.now_ms())
 
 
 def a_mail(place: Place, seconds_a_mail: float, mails: int) -> float:

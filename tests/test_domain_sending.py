@@ -9,7 +9,7 @@ import pytest
 
 from app.config import Settings
 from app.db import Db
-from app.mail.limits.domains import set_rule
+from app.mail.limits.domains import set_rule, unset_rule
 from app.models.tables import Batch, Campaign, Recipient
 from tests.sending import (
     add_list,
@@ -73,6 +73,28 @@ def test_a_domain_at_its_limit_keeps_nobody_else_waiting(db: Db, here: Settings)
     assert all(at > db.now_ms() for at in waiting), "each has an appointment"
     assert waiting[-1] - waiting[0] > 1_800_000, "and they do not all come at once"
     assert Recipient.select().where(Recipient.state == "pending", Recipient.attempts > 0).count() == 0
+
+
+@pytest.mark.parametrize("change", ["raised", "removed"])
+def test_who_waits_for_a_domain_goes_when_its_limit_is_raised_or_removed(db: Db, here: Settings, change: str) -> None:
+    set_rule(db, "slow.test", per_hour=31, now=db.now_ms())
+    people_at(db, {"slow.test": 200})
+    with SmtpServer() as server:
+        add_test_server(server)
+        begin_counting(db, here)
+        campaign_id = campaign_of(db, here, "all")
+        with sending(db, here, threads=2):
+            eventually(lambda: len(server.mails) == 31, "the limit is used", 60)
+            eventually(lambda: Batch.select().where(Batch.state == "leased").count() == 0, "the rest waits", 30)
+            later = db.now_ms() + 600_000
+            assert all(batch.ready_at > later for batch in Batch.select().where(Batch.state == "ready"))
+            if change == "raised":
+                set_rule(db, "slow.test", per_hour=10_000, now=db.now_ms())
+            else:
+                unset_rule(db, "slow.test", now=db.now_ms())
+            eventually(lambda: Campaign.get_by_id(campaign_id).status == "sent", "the rest is sent", 60)
+        assert set(server.counts().values()) == {1}
+    assert states(db, campaign_id) == {"sent": 200}
 
 
 def test_a_domain_is_limited_at_each_server_by_itself(db: Db, here: Settings) -> None:

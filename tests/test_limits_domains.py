@@ -71,10 +71,10 @@ def test_rules_are_added_replaced_and_removed(db: Db) -> None:
     assert changed == DomainRule("xn--mller-kva.example", Limits(per_hour=99), NOW // 1000)
     assert list_rules(db) == [DomainRule("*.qq.com", Limits(per_second=1), 1), changed]
     assert load_rules(db).for_address("a@b.qq.com") is not None
-    unset_rule(db, "*.qq.com")
+    unset_rule(db, "*.qq.com", now=NOW)
     assert list_rules(db) == [changed]
     with pytest.raises(NotFound, match=r"there is no rule for \*\.qq\.com"):
-        unset_rule(db, "*.qq.com")
+        unset_rule(db, "*.qq.com", now=NOW)
 
 
 @pytest.mark.parametrize(

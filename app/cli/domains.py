@@ -71,7 +71,7 @@ def run_set(args: argparse.Namespace) -> int:
 
 def run_unset(args: argparse.Namespace) -> int:
     _, db = open_home()
-    unset_rule(db, args.domain)
+    unset_rule(db, args.domain, now=db.now_ms())
     print(f"{domain_name(args.domain)} has no rule any more")
     return 0
 

@@ -109,8 +109,9 @@ def ruled(domain: str, limits: dict[str, int | None]) -> DomainRule:
 
 def unruled(domain: str) -> str:
     """The name of the rule that is gone; raises NotFound or Problem."""
+    db = resources().db
     with fields_named("domain"):
-        unset_rule(resources().db, domain)
+        unset_rule(db, domain, now=db.now_ms())
         return domain_name(domain)
 
 

@@ -13,8 +13,11 @@ from app.errors import NotFound, UsageError
 from app.mail.address import BadAddress, parse_address
 from app.mail.limits.domain_defaults import DEFAULTS
 from app.mail.limits.kinds import DomainRule, Limits
+from app.models.states import BatchState, CampaignStatus
 
 LONGEST_LIMIT = 1_000_000_000
+#: So long after a rule was changed, in ms, every sender knows it.
+KNOWN_MS = 2_000
 
 
 class DomainRules:
@@ -76,15 +79,18 @@ def set_rule(
         columns = "per_second = ?, per_minute = ?, per_hour = ?, per_day = ?"
         if db.run(f"UPDATE domain_limits SET {columns} WHERE domain = ?", *values, name) == 0:
             _insert(db, [(name, *values, now)])
+        _end_appointments(db, now)
         since = int(db.value("SELECT created_at FROM domain_limits WHERE domain = ?", name))
     return DomainRule(name, limits, since)
 
 
-def unset_rule(db: Db, domain: str) -> None:
-    """Remove a rule. Raises NotFound when there is none, UsageError for a bad domain."""
+def unset_rule(db: Db, domain: str, *, now: int) -> None:
+    """Remove a rule. `now`: ms since 1970. Raises NotFound when there is none, UsageError for a bad domain."""
     name = domain_name(domain)
-    if db.run("DELETE FROM domain_limits WHERE domain = ?", name) == 0:
-        raise NotFound(f"there is no rule for {name}; see bin/mailcrew domains list")
+    with db.transaction():
+        if db.run("DELETE FROM domain_limits WHERE domain = ?", name) == 0:
+            raise NotFound(f"there is no rule for {name}; see bin/mailcrew domains list")
+        _end_appointments(db, now)
 
 
 def use_defaults(db: Db, *, now: int) -> list[DomainRule]:
@@ -107,6 +113,15 @@ def domain_name(text: str) -> str:
             f"DOMAIN={text!r} is not allowed: a domain like gmail.com, or *.example.com for all below ({error.reason})"
         ) from None
     return f"*.{name}" if text.strip().startswith("*.") else name
+
+
+def _end_appointments(db: Db, now: int) -> None:
+    """Batches that wait were told when by the rules as they were: they ask again. Who must wait on is told anew."""
+    db.run(
+        "UPDATE batches SET ready_at = ? WHERE state = ? AND ready_at > ? "
+        "AND campaign_id IN (SELECT id FROM campaigns WHERE status = ?)",
+        now + KNOWN_MS, BatchState.READY, now + KNOWN_MS, CampaignStatus.SENDING,
+    )  # fmt: skip
 
 
 def _insert(db: Db, rows: list[tuple[object, ...]]) -> None:
