@@ -63,6 +63,12 @@ class HomeStack:
         """The pid of every running process whose group begins so, by its group."""
         return {p.group: p.pid for p in self.processes() if p.state == "RUNNING" and p.group.startswith(start)}
 
+    def pgrep(self, pattern: str) -> list[int]:
+        """The pids that `pgrep -f` finds, as an operator types it; without those of homes of other tests."""
+        done = subprocess.run(["pgrep", "-f", "--", pattern], text=True, capture_output=True)
+        ours = {process.pid for process in processes_of(self.home)}
+        return [pid for pid in map(int, done.stdout.split()) if pid in ours]
+
     def end(self) -> None:
         for process in processes_of(self.home):
             try:
@@ -79,9 +85,3 @@ def home_stack(directory: Path, table: str, **environ: str) -> Iterator[HomeStac
         yield stack
     finally:
         stack.end()
-
-
-def pgrep(pattern: str) -> list[int]:
-    """The pids that `pgrep -f` finds, as an operator types it."""
-    done = subprocess.run(["pgrep", "-f", "--", pattern], text=True, capture_output=True)
-    return [int(pid) for pid in done.stdout.split()]

@@ -14,7 +14,7 @@ from app.config import Settings
 from app.db import Db
 from app.models.tables import Campaign, Server
 from app.queues.keys import waiting
-from tests.home_stack import HomeStack, home_stack, pgrep
+from tests.home_stack import HomeStack, home_stack
 from tests.sending import add_list, add_people, add_test_server, draft, expand, start
 from tests.smtp_faults import Event, Fault, delayed
 from tests.smtp_server import SmtpServer
@@ -84,7 +84,7 @@ def test_workers_of_one_campaign_come_stay_and_go(
     }  # fmt: skip
     three = stack.pids("campaign_")
     assert set(three) == {f"campaign_{mine}-{k}" for k in (1, 2, 3)}
-    assert sorted(pgrep(f"--queues campaign_{mine} ")) == sorted(three.values())
+    assert sorted(stack.pgrep(f"--queues campaign_{mine} ")) == sorted(three.values())
     assert all("--memory 256 " in command(pid) for pid in three.values())
     eventually(lambda: len({mail.connection for mail in server.mails}) >= 4, "several workers send", SECONDS)
 
@@ -97,19 +97,19 @@ def test_workers_of_one_campaign_come_stay_and_go(
     assert three.items() <= five.items()
 
     assert len(stack.json("boost-campaign", str(mine), "2")["leaving"]) == 3
-    eventually(lambda: len(pgrep(f"--queues campaign_{mine} ")) == 2, "three have gone", SECONDS)
+    eventually(lambda: len(stack.pgrep(f"--queues campaign_{mine} ")) == 2, "three have gone", SECONDS)
     two = stack.pids("campaign_")
     assert len(two) == 2
     assert two.items() <= five.items()
 
     assert "2 workers finish" in stack.run("boost-campaign", str(mine), "--off")
-    eventually(lambda: not pgrep(f"--queues campaign_{mine} "), "all have gone", SECONDS)
+    eventually(lambda: not stack.pgrep(f"--queues campaign_{mine} "), "all have gone", SECONDS)
     assert Campaign.get_by_id(mine).status == "sending"
 
     stack.run("boost-campaign", str(mine), "4")
     slow.hurry.set()
     eventually(lambda: Campaign.get_by_id(mine).status == "sent", "the campaign is sent", SECONDS)
-    eventually(lambda: not pgrep(f"--queues campaign_{mine} "), "a finished campaign keeps no worker", SECONDS)
+    eventually(lambda: not stack.pgrep(f"--queues campaign_{mine} "), "a finished campaign keeps no worker", SECONDS)
     eventually(lambda: all(p.state == "STOPPED" for p in stack.processes()), "nor does it get another", SECONDS)
     counts = server.counts()
     assert len(counts) == PEOPLE
@@ -132,7 +132,7 @@ def test_they_go_when_the_campaign_is_not_sending_any_more(
     stack.run("boost-campaign", str(mine), "2")
     db.run("UPDATE campaigns SET status = ? WHERE id = ?", status, mine)
 
-    eventually(lambda: not pgrep(f"--queues campaign_{mine} "), "they have gone", SECONDS)
+    eventually(lambda: not stack.pgrep(f"--queues campaign_{mine} "), "they have gone", SECONDS)
 
     eventually(lambda: Campaign.get_by_id(mine).boost == 0, "the wish is forgotten", SECONDS)
     assert f"it is {status}" in stack.run("boost-campaign", str(mine), "2", code=1)

@@ -52,8 +52,8 @@ def answers(event: Event) -> Fault | None:
 
 
 def hangs_up(event: Event) -> Fault | None:
-    """Its first mail is taken or not, nobody knows."""
-    return drop() if event.verb == "DOT" and event.count == 1 else answers(event)
+    """Its thirtieth mail is taken or not, nobody knows; the connections have served by then, so that it goes on."""
+    return drop() if event.verb == "DOT" and event.count == 30 else answers(event)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,9 @@ def prepare(db: Db, here: Settings) -> dict[str, int]:
     blocked = {"status": "blocked", "status_reason": "blocked: asked for it"}
     Subscriber.update(**blocked).where(Subscriber.email_key.startswith("a20")).execute()
     every = {"sent": ["first"], "waits": ["second"], "paused": ["second"], "cancelled": ["first"], "draft": ["first"]}
-    campaigns = {name: _draft(db, name, lists) for name, lists in every.items()}
+    # One has a server to itself, else chance might leave that one without a mail.
+    alone = {"waits": ["shaky"]}
+    campaigns = {name: _draft(db, name, lists, alone.get(name)) for name, lists in every.items()}
     for name in ("sent", "waits", "cancelled"):
         start(db, campaigns[name])
         expand(db, here, campaigns[name])
@@ -140,8 +142,11 @@ def prepare(db: Db, here: Settings) -> dict[str, int]:
     return campaigns
 
 
-def _draft(db: Db, name: str, lists: list[str]) -> int:
-    said = Draft(name=name, subject="Hello", sender="Shop <news@shop.test>", lists=lists, text="Dear {{ name }}")
+def _draft(db: Db, name: str, lists: list[str], servers: list[str] | None) -> int:
+    said = Draft(
+        name=name, subject="Hello", sender="Shop <news@shop.test>", lists=lists, text="Dear {{ name }}",
+        servers=servers or (),
+    )  # fmt: skip
     return create_campaign(db, said, NOW)
 
 

@@ -15,7 +15,7 @@ from app.db import Db
 from app.instants import parse_instant
 from app.mail.servers import add_server
 from app.web.application import create_app
-from tests.home_stack import HomeStack, home_stack, pgrep
+from tests.home_stack import HomeStack, home_stack
 from tests.sending import NOW, add_list, add_people, draft, expand, start
 from tests.web import caller, error_of
 from tests.working import eventually
@@ -118,8 +118,8 @@ def test_workers_of_its_own_come_and_go(stack: HomeStack, db: Db, campaign: int)
     sender = caller(create_app(stack.settings, db=db), "send")
     said = sender.post(f"/api/campaigns/{campaign}/boost", {"workers": 2}).get_json()
     assert (said["workers"], len(said["started"])) == (2, 2)
-    eventually(lambda: len(pgrep(f"--queues campaign_{campaign} ")) == 2, "two workers of its own", 60)
+    eventually(lambda: len(stack.pgrep(f"--queues campaign_{campaign} ")) == 2, "two workers of its own", 60)
     said = sender.post(f"/api/campaigns/{campaign}/boost", {"workers": 0}).get_json()
     assert len(said["leaving"]) == 2
-    eventually(lambda: not pgrep(f"--queues campaign_{campaign} "), "they have gone", 60)
+    eventually(lambda: not stack.pgrep(f"--queues campaign_{campaign} "), "they have gone", 60)
     assert find_campaign(campaign).boost == 0
