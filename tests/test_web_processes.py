@@ -16,7 +16,7 @@ from app.db import connect
 from app.scaling.supervisord import Process
 from app.watch.picture import Group, Load, Owner, Picture
 from app.web.application import create_app
-from app.web.processes import slots
+from app.web.processes import standings
 from tests.console import logged_in
 from tests.home_stack import HomeStack, home_stack
 from tests.services import need
@@ -124,4 +124,4 @@ def test_who_is_being_taken_away_is_not_missed(name: str, state: str, by_hand: b
     group = Group(name, "send", "queue", wanted=1, stopped_by_hand=by_hand, processes=(process,))
     owner = Owner("send", "queue", "send", (group,), Load(), None)
     picture = Picture(Path(), "RUNNING", 1, (owner,), None, (), None, {})
-    assert [slot.is_missed for slot in slots(picture)] == [is_missed]
+    assert [one.is_missed for one in standings(picture)] == [is_missed]

@@ -45,7 +45,7 @@ class Processes(TypedDict):
 
 
 @dataclass(frozen=True)
-class Slot:
+class Standing:
     """One process with what is known of it beside supervisord."""
 
     process: Process
@@ -79,14 +79,14 @@ def every() -> dict[str, Any]:
         return {"at": None, "supervisord": None, "processes": []}
     return {
         "at": iso(seen.at), "supervisord": seen.picture.state,
-        "processes": [document(slot) for slot in slots(seen.picture)],
+        "processes": [document(one) for one in standings(seen.picture)],
     }  # fmt: skip
 
 
-def slots(picture: Picture) -> list[Slot]:
+def standings(picture: Picture) -> list[Standing]:
     """Every process, queues first, then campaigns, then services."""
     return [
-        Slot(
+        Standing(
             process, owner.name, owner.kind, picture.memory.get(process.pid),
             owner.kind != "service" and picture.is_silent(process), group.stopped_by_hand,
             group.wanted > 0 and not group.is_slot,
@@ -95,10 +95,10 @@ def slots(picture: Picture) -> list[Slot]:
     ]  # fmt: skip
 
 
-def document(slot: Slot) -> dict[str, Any]:
-    process = slot.process
+def document(standing: Standing) -> dict[str, Any]:
+    process = standing.process
     return {
-        "name": process.name, "group": process.group, "owner": slot.owner, "kind": slot.kind, "state": process.state,
-        "detail": process.detail, "pid": process.pid or None, "uptime": process.uptime, "memory_mb": slot.memory_mb,
-        "silent": slot.silent, "stopped_by_hand": slot.stopped_by_hand,
+        "name": process.name, "group": process.group, "owner": standing.owner, "kind": standing.kind,
+        "state": process.state, "detail": process.detail, "pid": process.pid or None, "uptime": process.uptime,
+        "memory_mb": standing.memory_mb, "silent": standing.silent, "stopped_by_hand": standing.stopped_by_hand,
     }  # fmt: skip

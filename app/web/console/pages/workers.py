@@ -11,7 +11,7 @@ from app.errors import NotFound, UsageError
 from app.web import hosts
 from app.web.audit import tell
 from app.web.console.page import Page
-from app.web.processes import Slot, slots
+from app.web.processes import Standing, standings
 from app.web.resources import resources
 from app.web.sights import sight
 from app.web.stopping import stop_workers
@@ -36,11 +36,11 @@ def look(queue: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _missed(queue: str) -> list[Slot]:
+def _missed(queue: str) -> list[Standing]:
     """Processes that should be there and do not work: of a queue when it is named, else of everything."""
     seen = resources().watcher.fresh()
-    found = slots(seen.picture) if seen else []
-    return [slot for slot in found if slot.is_missed and queue in ("", slot.owner)]
+    found = standings(seen.picture) if seen else []
+    return [one for one in found if one.is_missed and queue in ("", one.owner)]
 
 
 @page.post("/workers/stop")
