@@ -117,6 +117,7 @@ def test_who_waits_for_the_limit_of_a_domain(db: Db, sending: int) -> None:
     db.run("UPDATE batches SET ready_at = ?", at)
     assert said(db, sending, "p1") == f"waits: its turn comes at {in_utc(at)}"
     set_rule(db, "example.test", per_minute=2, now=NOW)
+    db.run("UPDATE batches SET ready_at = ?", at)
     assert said(db, sending, "p1") == f"waits: mails to example.test are limited, and its turn comes at {in_utc(at)}"
 
 
