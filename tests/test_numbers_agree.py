@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -129,7 +129,7 @@ def prepare(db: Db, here: Settings) -> dict[str, int]:
     every = {"sent": ["first"], "waits": ["second"], "paused": ["second"], "cancelled": ["first"], "draft": ["first"]}
     # One has a server to itself, else chance might leave that one without a mail.
     alone = {"waits": ["shaky"]}
-    campaigns = {name: _draft(db, name, lists, alone.get(name)) for name, lists in every.items()}
+    campaigns = {name: _draft(db, name, lists, alone.get(name, ())) for name, lists in every.items()}
     for name in ("sent", "waits", "cancelled"):
         start(db, campaigns[name])
         expand(db, here, campaigns[name])
@@ -142,10 +142,10 @@ def prepare(db: Db, here: Settings) -> dict[str, int]:
     return campaigns
 
 
-def _draft(db: Db, name: str, lists: list[str], servers: list[str] | None) -> int:
+def _draft(db: Db, name: str, lists: list[str], servers: Sequence[str]) -> int:
     said = Draft(
         name=name, subject="Hello", sender="Shop <news@shop.test>", lists=lists, text="Dear {{ name }}",
-        servers=servers or (),
+        servers=servers,
     )  # fmt: skip
     return create_campaign(db, said, NOW)
 

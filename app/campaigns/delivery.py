@@ -114,7 +114,7 @@ class Delivery:
             self._loaded.held.server = None
             answers = [o for o in self._run.outcomes[before:] if o.server_id is not None]
             self._chooser.leave(passage, len(answers), time.monotonic() - began)
-        worn = connection is not None and connection is kept and not connection.usable
+        worn = trouble and connection and connection is kept and not connection.usable
         if worn and not (passage.trials and answers):
             # It may have had as many mails, or as much time, as the server gives one: a new one tells.
             trouble = None
