@@ -12,8 +12,8 @@ import dramatiq
 
 from app.queues.broker import make_broker
 from app.queues.tickets import enqueue
-from tests.deployed import free_port
 from tests.home_stack import HomeStack
+from tests.ports import free_port
 from tests.smtp_faults import Event, Fault, drop, reply
 from tests.smtp_server import SmtpServer
 from tests.working import eventually

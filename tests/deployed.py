@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -17,6 +16,7 @@ from app.config import ROOT, Settings, read_settings
 from app.scaling.processes import Found, processes_of
 from app.scaling.render import socket_path
 from app.scaling.supervisord import Supervisord
+from tests.ports import free_port
 from tests.smtp_faults import Event, Fault, Mail
 from tests.smtp_server import SmtpServer
 
@@ -147,9 +147,3 @@ def installed(directory: Path, database_url: str, table: str = TABLE) -> Iterato
         yield made
     finally:
         made.end()
-
-
-def free_port() -> int:
-    """One on which nobody listens at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])

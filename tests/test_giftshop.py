@@ -22,8 +22,8 @@ from examples.giftshop import websocket
 from examples.giftshop.backlog_monitor import BacklogMonitor
 from examples.giftshop.enqueue import SAMPLE
 from examples.giftshop.log_monitor import QUIET_SECONDS, LogMonitor
-from tests.deployed import free_port
 from tests.home_stack import HomeStack
+from tests.ports import free_port
 from tests.services import need
 from tests.smtp_server import SmtpServer
 from tests.working import eventually

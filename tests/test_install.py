@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import tempfile
@@ -23,6 +22,7 @@ from app.config import ROOT
 from app.scaling.install import pointed_at
 from app.scaling.processes import processes_of
 from tests.deployed import TABLE
+from tests.ports import free_port
 from tests.services import need
 from tests.supervised import wait_for
 
@@ -104,11 +104,9 @@ def printed(said: str, label: str) -> list[str]:
 def test_what_was_installed_below_a_directory_can_be_started(place: Place) -> None:
     need("redis-server")
     said = place.install_here()
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
     table = place.home / "queues.toml"
     table.write_text(TABLE)
-    (place.home / ".env").write_text(f"HTTP_BIND=127.0.0.1:{port}\nQUEUES_FILE={table}\n")
+    (place.home / ".env").write_text(f"HTTP_BIND=127.0.0.1:{free_port()}\nQUEUES_FILE={table}\n")
 
     assert "everything runs" in place.run(*printed(said, "start it"))
 

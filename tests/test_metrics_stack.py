@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from app.db import Db
-from tests.deployed import TABLE, SlowServer, free_port
+from tests.deployed import TABLE, SlowServer
 from tests.home_stack import HomeStack, home_stack
+from tests.ports import free_port
 from tests.scraping import Scraped
 from tests.sending import add_list, add_people, add_test_server, draft, start
 from tests.services import need
@@ -62,6 +63,7 @@ def test_a_whole_stack_tells_what_its_database_holds(db: Db, database_url: str, 
         start(db, campaign)
         token = stack.run("mailcrew", "tokens", "create", "prometheus", "--scope", "read").strip()
         stack.run("supervisor-manager", "start")
+        eventually(lambda: is_up(stack, token), "the web service answers", 60)
         assert server.wait_for(100, 60)
         os.kill(stack.pids("send")["send"], signal.SIGKILL)
         eventually(lambda: scrape(stack, token).value("mailcrew_leases_recovered_total"), "the sweep has settled", 60)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.db import connect
-from tests.deployed import free_port
+from tests.ports import free_port
 from tests.services import private_mariadb
 from tests.smtp_faults import make_certificates
 

@@ -13,8 +13,8 @@ import pytest
 from app.config import ROOT, Settings
 from app.scaling.processes import processes_of
 from app.workers.parent import ADDRESS, parent_at_start
-from tests.deployed import free_port
 from tests.home_stack import HomeStack, home_stack
+from tests.ports import free_port
 from tests.services import need
 from tests.working import WorkerProcess, eventually
 

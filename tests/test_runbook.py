@@ -17,6 +17,7 @@ from app.config import ROOT
 from app.queues.broker import make_broker
 from tests.deployed import TABLE, SlowServer
 from tests.home_stack import HomeStack, home_stack
+from tests.ports import free_port
 from tests.runbook import PAGE, Command, Section, matches, sections
 from tests.services import need
 from tests.smtp_faults import on, reply
@@ -160,8 +161,7 @@ GIVEN: dict[str, Callable[[Stage], None]] = {
 def stage(short_directory: Path) -> Iterator[Stage]:
     for program in ("redis-server", "redis-cli", "jq", "sqlite3", "pgrep"):
         need(program)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        bind = f"127.0.0.1:{free.getsockname()[1]}"
+    bind = f"127.0.0.1:{free_port()}"
     with ExitStack() as cleanup:
         stack = cleanup.enter_context(home_stack(short_directory, STACK, HTTP_BIND=bind, SEND_BATCH_SIZE="20"))
         stack.run("supervisor-manager", "start")

@@ -23,7 +23,7 @@ from app.web.application import create_app
 from app.web.health import PROBE_SECONDS
 from app.web.probes import Probe, ask_all
 from app.web.server import THREADS
-from tests.deployed import free_port
+from tests.ports import free_port
 from tests.services import private_mariadb, private_redis
 from tests.test_web_service import Site
 from tests.web import Caller

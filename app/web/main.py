@@ -13,7 +13,6 @@ from app.config import given, make_home, settings
 from app.errors import MailcrewError
 from app.events import emit, start_logging, warn
 from app.secrets import make_secrets, secret_file
-from app.web.server import serve
 from app.workers.parent import end_with_parent
 
 RETRY_SECONDS = 2.0
@@ -51,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "listening", host=host, port=port,
         password="in ADMIN_PASSWORD" if set_by_hand else f"in {secret_file(found, 'ADMIN_PASSWORD')}",
     )  # fmt: skip
+    # Not before: while the application loads, a connection waits instead of being refused.
+    from app.web.server import serve
+
     serve(found, listener)
     return 0
 

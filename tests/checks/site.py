@@ -144,12 +144,6 @@ class Port:
                 pass
 
 
-def unused_port() -> int:
-    """A port that refuses connections."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
-
-
 def http(url: str, **fields: Any) -> Wanted:
     return wanted({"kind": "http", "url": url, **fields}, EVERYTHING)
 

@@ -14,8 +14,9 @@ from app.schedules.checks.recording import DAY_MS
 from app.schedules.checks.store import find_target, remove_target, switch_target, targets_of
 from app.schedules.checks.tidying import tidy
 from tests import test_query_plans
-from tests.checks.site import Site, unused_port
+from tests.checks.site import Site
 from tests.checks.targets import add_http, add_user, run
+from tests.ports import free_port
 from tests.test_query_plans import Ledger
 
 TABLES = ("targets", "check_results", "check_days", "target_outages", "users")
@@ -30,7 +31,7 @@ def crowd(db: Db) -> int:
     db.run_many(
         "INSERT INTO targets (user_id, name, kind, url, expect_status, redirects, timeout_seconds, confirmations, "
         "state, created_at, tidied_at)",
-        [(i, "one", "http", f"http://127.0.0.1:{unused_port()}/" if i == 7 else "http://x.test/", "200", 0, 1, 2,
+        [(i, "one", "http", f"http://127.0.0.1:{free_port()}/" if i == 7 else "http://x.test/", "200", 0, 1, 2,
           "up", 1, NOW + i) for i in ids],
     )  # fmt: skip
     rows = [(i, n) for i in ids for n in range(20)]

@@ -15,7 +15,8 @@ from app.errors import AddressRefused, SettingError, Unavailable
 from app.mail.exchange import Way, exchange
 from app.mail.outgoing import Budget, Endpoint, Stopped, connect, judge_literal, resolve_public
 from app.mail.url import parse_url
-from tests.checks.site import Port, Site, unused_port
+from tests.checks.site import Port, Site
+from tests.ports import free_port
 
 PUBLIC = "93.184.215.14"
 
@@ -176,11 +177,11 @@ def test_who_is_told_to_stop_stops_waiting_for_a_resolver() -> None:
 
 def test_the_next_address_is_tried_when_one_does_not_answer() -> None:
     with Port() as port:
-        dead = (socket.AF_INET, ("127.0.0.1", unused_port()))
+        dead = (socket.AF_INET, ("127.0.0.1", free_port()))
         connect([dead, dead, (socket.AF_INET, ("127.0.0.1", port.port))], Budget(10)).close()
 
 
 def test_what_each_address_said_is_told() -> None:
-    closed = unused_port()
+    closed = free_port()
     with pytest.raises(Unavailable, match=f"127.0.0.1:{closed} refuses connections"):
         connect([(socket.AF_INET, ("127.0.0.1", closed))], Budget(10))

@@ -16,7 +16,8 @@ from app.schedules.checks.check import check
 from app.schedules.checks.http_check import LARGEST_BODY, check_http
 from app.schedules.checks.outcome import Outcome
 from app.schedules.checks.target import Wanted
-from tests.checks.site import HERE, Page, Port, Site, Visit, Watch, http, unused_port
+from tests.checks.site import HERE, Page, Port, Site, Visit, Watch, http
+from tests.ports import free_port
 
 NEVER = threading.Event()
 
@@ -273,7 +274,7 @@ def test_endless_100_continue_is_held_to_the_time() -> None:
 
 
 def test_a_closed_port_is_a_failure_that_says_so() -> None:
-    outcome = checked(http(f"http://127.0.0.1:{unused_port()}/"))
+    outcome = checked(http(f"http://127.0.0.1:{free_port()}/"))
     assert "refuses connections" in (outcome.error or "")
 
 

@@ -16,8 +16,9 @@ from app.schedules.checks import run as run_module
 from app.schedules.checks.check import check
 from app.schedules.checks.run import Report
 from app.schedules.checks.store import find_target, remove_target, switch_target, targets_to_check
-from tests.checks.site import Port, Site, Visit, Watch, http, tcp, unused_port
+from tests.checks.site import Port, Site, Visit, Watch, http, tcp
 from tests.checks.targets import MINUTE, add, add_http, add_user, results, run, run_beside, state, told
+from tests.ports import free_port
 from tests.smtp_server import SmtpServer
 from tests.webhooks import receiver
 from tests.working import eventually
@@ -61,7 +62,7 @@ def test_a_target_fails_and_recovers_and_each_is_told_once(db: Db, settings: Set
 
 def test_the_report_says_which_targets_failed_and_why(db: Db, settings: Settings) -> None:
     user = add_user(db)
-    closed = unused_port()
+    closed = free_port()
     with Site() as site, Port(b"220 hello\r\n") as port:
         add_http(db, user, site.url("/"), name="good")
         add_http(db, user, site.url("/gone"), name="bad page")

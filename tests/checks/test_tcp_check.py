@@ -12,7 +12,8 @@ from app.schedules.checks.check import check
 from app.schedules.checks.outcome import Outcome
 from app.schedules.checks.target import Wanted
 from app.schedules.checks.tcp_check import check_tcp
-from tests.checks.site import HERE, Port, Watch, tcp, unused_port
+from tests.checks.site import HERE, Port, Watch, tcp
+from tests.ports import free_port
 
 NEVER = threading.Event()
 
@@ -29,7 +30,7 @@ def test_a_port_that_takes_connections_is_up() -> None:
 
 
 def test_a_closed_port_is_down_and_says_so() -> None:
-    assert "refuses connections" in (checked(tcp(unused_port())).error or "")
+    assert "refuses connections" in (checked(tcp(free_port())).error or "")
 
 
 def test_the_text_is_waited_for_across_parts() -> None:
@@ -68,5 +69,5 @@ def test_a_stop_ends_the_wait_between_two_looks() -> None:
     stop = threading.Event()
     threading.Timer(0.2, stop.set).start()
     with Watch() as watch, pytest.raises(Stopped):
-        check(tcp(unused_port()), HERE, stop, pause=60)
+        check(tcp(free_port()), HERE, stop, pause=60)
     assert watch.seconds < 30

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from app.config import ROOT
 from app.scaling.processes import Found, processes_of
-from tests.deployed import free_port
 from tests.faults.fleet import Seat
+from tests.ports import free_port
 
 #: Threads of the send workers in the shipped table.
 CONNECTIONS = 8

@@ -26,7 +26,7 @@ from app.web.cron import AT_ONCE
 from app.web.server import THREADS
 from tests.checks.site import Site, Visit
 from tests.checks.targets import add_http
-from tests.deployed import free_port
+from tests.ports import free_port
 from tests.schedules.conftest import Cron
 from tests.schedules.people import Checks, add_users, schedule
 from tests.web import caller, error_of
