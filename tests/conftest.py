@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 import redis
 
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 def pytest_configure() -> None:
     """A shell starts jobs in the background with SIGINT ignored, and whatever a test starts would inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # How long an example takes says more about who else uses the machine than about the example.
+    hypothesis.settings.register_profile(
+        "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("untimed")
     compile_once()
 
 

@@ -27,7 +27,7 @@ PHONE = (390, 844)
 LOOKS = [("en", DESKTOP, False), ("zh", PHONE, False), ("en", PHONE, True), ("zh", DESKTOP, True)]
 LOOK_NAMES = ["en-desk-light", "zh-phone-light", "en-phone-dark", "zh-desk-dark"]
 # A page that is slow because all cores are busy is none that is wrong.
-expect.set_options(timeout=30_000)
+expect.set_options(timeout=60_000)
 BROWSER = {"Accept": "text/html,application/xhtml+xml"}
 
 

@@ -98,7 +98,7 @@ class ConsoleStack(HomeStack):
     def start(self) -> None:
         """Return when every process runs and the console answers."""
         self.run("supervisor-manager", "start")
-        eventually(self._answers, "the console answers", 60)
+        eventually(self._answers, "the console answers")
 
     def tick(self) -> None:
         """Have begun what is due, as the scheduler does at every full minute."""

@@ -10,7 +10,7 @@ from app.web.console.words import catalogue
 from tests.console import PHONE, Window
 
 #: Until a page shows what workers have done, in ms.
-LONG = 60_000
+LONG = 120_000
 
 
 class Walk:

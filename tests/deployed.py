@@ -8,8 +8,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from app.config import ROOT, Settings, read_settings
@@ -63,11 +63,14 @@ def up(migrator, db):
 
 
 class SlowServer(SmtpServer):
-    """Takes `pace` seconds for each mail until `calm` is set; knows when each was accepted."""
+    """Takes `pace` seconds for each mail until `calm` is set; knows when each was accepted.
+
+    `holding`: it has had one.
+    """
 
     def __init__(self, pace: float) -> None:
         super().__init__(plan=self._slow)
-        self.calm = threading.Event()
+        self.calm, self.holding = threading.Event(), threading.Event()
         self.accepted_at: list[float] = []
         self._pace = pace
 
@@ -81,6 +84,7 @@ class SlowServer(SmtpServer):
 
     def _slow(self, event: Event) -> Fault | None:
         if event.verb == "DOT":
+            self.holding.set()
             self.calm.wait(self._pace)
         return None
 
@@ -135,7 +139,13 @@ class Installation:
         return "".join(path.read_text() for path in sorted((self.home / "logs").glob(f"{process}.*")))
 
     def end(self) -> None:
-        for process in self.found():
+        kill_all(self.found())
+
+
+def kill_all(processes: Iterable[Found]) -> None:
+    """Whatever of them still runs."""
+    for process in processes:
+        with suppress(ProcessLookupError):  # it went with another, or by itself
             os.kill(process.pid, signal.SIGKILL)
 
 

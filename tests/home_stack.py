@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from app.config import ROOT, Settings, make_home, read_settings
 from app.scaling.groups import connected
 from app.scaling.processes import processes_of
 from app.scaling.supervisord import Process
+from tests.deployed import kill_all
 
 SECONDS = 60.0
 
@@ -70,11 +70,7 @@ class HomeStack:
         return [pid for pid in map(int, done.stdout.split()) if pid in ours]
 
     def end(self) -> None:
-        for process in processes_of(self.home):
-            try:
-                os.kill(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass  # it went with another
+        kill_all(processes_of(self.home))
 
 
 @contextmanager

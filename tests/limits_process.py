@@ -1,5 +1,6 @@
 """A sender of its own process that takes every token it can get: `python -m tests.limits_process URL FILE SEED`.
 
+Begins when there is something to read on its standard input.
 Writes the instants at which it used them (ns since boot) and the epochs of its blocks, and ends when the minute is
 used up.
 """

@@ -23,6 +23,7 @@ from app.queues.broker import NAMESPACE, make_broker
 from app.queues.reaper import Reaper
 from app.workers import loop
 
+#: Who has not been heard of for so long is dead, in seconds; SILENT in the environment.
 SILENT = 1.0
 BEAT = 0.2
 #: What the actors leave in Redis: what began, what ended, and whether `hold` may end.
@@ -51,7 +52,7 @@ class Doomed:
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.wait(20)
+        self._process.wait(60)
 
     @property
     def alive(self) -> bool:
@@ -93,7 +94,7 @@ def main(url: str, queues: str, threads: str) -> None:
         reaper = None
     else:
         loop.BEAT_SECONDS = BEAT
-        reaper = Reaper(client, names, silent=SILENT, every=BEAT)
+        reaper = Reaper(client, names, silent=float(os.environ.get("SILENT", SILENT)), every=BEAT)
     worker = loop.WorkerLoop(
         broker, names, threads=int(threads), poll=0.1, stop=threading.Event(), reaper=reaper
     )  # fmt: skip

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+import pytest
+
 from app.campaigns.expand_task import expand_campaign
 from app.campaigns.lifecycle import Draft, create_campaign, schedule_campaign, start_due
 from app.campaigns.service import SendService
@@ -110,11 +112,17 @@ def limited(server: SmtpServer, name: str, **columns: object) -> int:
 
 @contextmanager
 def own_redis(settings: Settings, url: str, number: int) -> Iterator[Settings]:
-    """The settings with an empty Redis database that no other test file uses."""
+    """The settings with an empty Redis database that no other test file uses.
+
+    Where a test counts mails: a Redis or a commit that takes long costs tokens, which then count as used.
+    """
     here = replace(settings, redis_url=f"{url}?db={number}")
     client = redis_client(here.redis_url)
     client.flushdb()
-    yield here
+    with pytest.MonkeyPatch.context() as patient:
+        patient.setattr("app.campaigns.service.REDIS_SECONDS", 60.0)
+        patient.setattr("app.mail.limits.counting.PATIENCE", 60_000_000)
+        yield here
     client.flushdb()
     client.close()
 

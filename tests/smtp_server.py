@@ -68,6 +68,12 @@ class SmtpServer:
         for thread in list(self._threads):
             thread.join(10)
 
+    def goodbye(self) -> None:
+        """A client has gone, or has said that it goes."""
+        with self._changed:
+            self.open_now -= 1
+            self._changed.notify_all()
+
     # -- what tests ask --------------------------------------------------------------------------
 
     def counts(self) -> Counter[str]:
@@ -80,12 +86,12 @@ class SmtpServer:
         with self._lock:
             return [line for number, line in self.commands if connection in (None, number)]
 
-    def wait_for(self, mails: int, seconds: float = 30) -> bool:
+    def wait_for(self, mails: int, seconds: float = 60) -> bool:
         """Wait until so many mails are accepted; False when that took too long."""
         with self._changed:
             return self._changed.wait_for(lambda: len(self.mails) >= mails, seconds)
 
-    def wait_until_left(self, seconds: float = 30) -> bool:
+    def wait_until_left(self, seconds: float = 60) -> bool:
         """Wait until every client so far has gone."""
         with self._changed:
             return self._changed.wait_for(lambda: self.open_now == 0, seconds)
@@ -149,11 +155,11 @@ class SmtpServer:
             pass  # the client has gone, or its TLS handshake failed
         finally:
             session.close()
-            with self._changed:
+            with self._lock:
                 self._sockets.discard(handle)
                 handle.close()
-                self.open_now -= 1
-                self._changed.notify_all()
+            if not session.said_goodbye:
+                self.goodbye()
 
 
 def _hang_up(connected: socket.socket) -> None:

@@ -28,6 +28,7 @@ class Session(Wire):
     def __init__(self, server: SmtpServer, connected: socket.socket, number: int) -> None:
         super().__init__(server, connected, number)
         self._greeted = False
+        self.said_goodbye = False
         self._user: str | None = None
         self._sender: str | None = None
         self._given: tuple[str, ...] = ()
@@ -188,6 +189,9 @@ class Session(Wire):
         self._answer("NOOP", "250 2.0.0 ok")
 
     def _do_quit(self, argument: str) -> None:
+        # Before the answer: who has it may connect anew at once.
+        self._server.goodbye()
+        self.said_goodbye = True
         self._answer("QUIT", "221 2.0.0 bye")
         raise Gone
 

@@ -107,7 +107,7 @@ def test_those_who_look_at_once_open_it_once(db: Db, database_url: str) -> None:
 def test_those_who_see_it_come_and_go_in_any_order_never_wait_in_a_circle(db: Db, database_url: str) -> None:
     def look(other: Db, number: int) -> None:
         seen = [FULL, DEAD, DOWN][:: 1 if number % 2 else -1]
-        for turn in range(10):
+        for turn in range(5):
             note(other, HERE, seen if (turn + number) % 2 else [], (), NOW + turn * AGAIN_MS // 2)
 
     assert at_once(database_url, look) == []

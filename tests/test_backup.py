@@ -26,7 +26,8 @@ from app.scaling.scale import set_override
 from app.scaling.table import parse_table
 from tests.home_stack import HomeStack, home_stack
 from tests.services import need
-from tests.supervised import REDIS, queue, wait_for
+from tests.supervised import REDIS, queue
+from tests.working import eventually
 
 TABLE = REDIS + queue("send", 2) + queue("mail", 0)
 
@@ -115,7 +116,7 @@ def test_a_restore_touches_nothing_that_runs_and_update_applies_it(stack: HomeSt
     kept = write(stack)
     table(stack).write_text(REDIS + queue("periodic") + queue("expand"))
     stack.run("supervisor-manager", "update")
-    wait_for(lambda: set(stack.pids()) == {"periodic", "expand", "redis"}, "all three run")
+    eventually(lambda: set(stack.pids()) == {"periodic", "expand", "redis"}, "all three run")
     running = stack.pids()
 
     stack.run("supervisor-manager", "restore", str(kept))

@@ -35,7 +35,7 @@ class Slow:
         self.hurry = threading.Event()
 
     def __call__(self, event: Event) -> Fault | None:
-        return delayed(0.2) if event.verb == "DOT" and not self.hurry.is_set() else None
+        return delayed(1.0) if event.verb == "DOT" and not self.hurry.is_set() else None
 
 
 @pytest.fixture

@@ -267,14 +267,13 @@ def test_a_reader_that_leaves_early_is_no_error(
     expand(db, home, campaign_id)
     done = subprocess.run(
         ["bash", "-c", f"{ROOT}/bin/mailcrew campaigns recipients {campaign_id} | {reader}; echo ${{PIPESTATUS[0]}}"],
-        capture_output=True, text=True, timeout=30, env={**os.environ, **environment(home)},
+        capture_output=True, text=True, timeout=100, env={**os.environ, **environment(home)},
     )  # fmt: skip
     assert done.stdout.splitlines()[-1] == "0"
     assert done.stderr == ""
 
 
 def broken_homes(tmp_path: Path) -> dict[str, dict[str, str]]:
-    (tmp_path / "garbage.db").write_bytes(b"this is no database" * 100)
     return {
         "no tables": {"DATABASE_URL": f"sqlite:///{tmp_path / 'empty.db'}"},
         "not a database": {"DATABASE_URL": f"sqlite:///{tmp_path / 'garbage.db'}"},
@@ -292,8 +291,9 @@ def broken_homes(tmp_path: Path) -> dict[str, dict[str, str]]:
 
 @pytest.mark.parametrize("what", list(broken_homes(Path("/tmp"))))
 def test_a_broken_setting_is_named_without_a_traceback_or_a_password(tmp_path: Path, what: str) -> None:
+    (tmp_path / "garbage.db").write_bytes(b"this is no database" * 100)
     done = subprocess.run(
-        [f"{ROOT}/bin/mailcrew", "campaigns", "list", "--json"], capture_output=True, text=True, timeout=30,
+        [f"{ROOT}/bin/mailcrew", "campaigns", "list", "--json"], capture_output=True, text=True, timeout=100,
         env={**os.environ, "MAILCREW_HOME": str(tmp_path / "home"), **broken_homes(tmp_path)[what]},
     )  # fmt: skip
     assert done.returncode in (1, 2)

@@ -18,7 +18,7 @@ import pytest
 
 from app.config import ROOT
 from app.mail.caught import CaughtMail, CaughtMailWriter, Verdict, headers_of, verdict
-from tests.supervised import wait_for
+from tests.working import eventually
 
 
 class Running:
@@ -43,11 +43,11 @@ class Running:
         return int((self.home / "run" / "catcher.port").read_text())
 
     def smtp(self) -> smtplib.SMTP:
-        return smtplib.SMTP("127.0.0.1", self.port, local_hostname="test", timeout=10)
+        return smtplib.SMTP("127.0.0.1", self.port, local_hostname="test", timeout=60)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        self.process.communicate(timeout=10)
+        self.process.communicate(timeout=60)
         return self.process.returncode
 
 
@@ -251,7 +251,7 @@ def test_it_stops_while_connections_are_open(tmp_path: Path) -> None:
 
     assert running.stop() == 0
     smtp.close()
-    wait_for(lambda: not Path(f"/proc/{running.process.pid}").exists(), "the end of the catcher")
+    eventually(lambda: not Path(f"/proc/{running.process.pid}").exists(), "the end of the catcher")
 
 
 def stuff(content: bytes) -> bytes:

@@ -17,8 +17,9 @@ from app.queues.tickets import enqueue
 from tests.home_stack import HomeStack, home_stack
 from tests.services import need
 from tests.smtp_server import SmtpServer
-from tests.supervised import REDIS, queue, wait_for
+from tests.supervised import REDIS, queue
 from tests.webhooks import receiver
+from tests.working import eventually
 
 SERVICES = """
 [[service]]
@@ -33,7 +34,7 @@ autostart = false
 BROKEN = """
 [[service]]
 name = "broken"
-command = "{python} -c 'raise SystemExit(3)'"
+command = "sh -c 'exit 3'"
 """
 TABLE = REDIS + queue("idle", 0, "backlog_alert = 2") + SERVICES
 
@@ -82,7 +83,7 @@ def test_a_process_that_cannot_stay_up_is_named(short_directory: Path) -> None:
     with home_stack(short_directory, TABLE + BROKEN, HTTP_BIND="127.0.0.1:1") as stack:
         stack.run("supervisor-manager", "start", "--wait", "1", code=1)
         # Between two tries supervisord calls it STARTING, for a second at most.
-        wait_for(lambda: "ALERT: broken: is BACKOFF" in said_by_check(stack), "BACKOFF", 60)
+        eventually(lambda: "ALERT: broken: is BACKOFF" in said_by_check(stack), "BACKOFF")
 
 
 def test_a_backlog_and_work_without_a_worker_are_told(stack: HomeStack) -> None:
@@ -172,10 +173,10 @@ def test_a_worker_that_is_frozen_is_told(short_directory: Path) -> None:
         os.kill(pid, signal.SIGSTOP)
         try:
             said = "ALERT: mail_00: runs"
-            wait_for(lambda: said in said_by_check(stack), "the silent worker", 100)
+            eventually(lambda: said in said_by_check(stack), "the silent worker", 100)
         finally:
             os.kill(pid, signal.SIGCONT)
-        wait_for(lambda: said_by_check(stack).startswith("OK"), "its return", 60)
+        eventually(lambda: said_by_check(stack).startswith("OK"), "its return")
 
 
 def test_reload_applies_the_table_and_replaces_what_runs(stack: HomeStack) -> None:

@@ -118,12 +118,12 @@ def test_axe_finds_nothing(
 
 def test_the_keyboard_reaches_whatever_can_be_used_in_its_order(app: Flask, here: Settings, browser: Browser) -> None:
     with serving(app) as site, window(browser, site, here) as seen:
+        # What renews itself would make marked elements anew.
+        seen.page.route("**/live*", lambda route: route.abort())
         for path in every_page(app):
             page = seen.visit(path)
             if page.locator(".about").count():
                 expect(page.locator(".about > *").first).to_be_visible()
-            # What renews itself would make marked elements anew.
-            page.route("**/live*", lambda route: route.abort())
             assert stops(page) == list(range(page.evaluate(MARK))), path
 
 

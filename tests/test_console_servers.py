@@ -225,6 +225,7 @@ def test_a_server_is_added_and_tried_out_in_a_browser(app: Flask, here: Settings
         page.locator(".empty a.button").focus()
         page.keyboard.press("Enter")
         page.wait_for_url("**/servers/new")
+        page.locator("#field-name:focus").wait_for()
         page.keyboard.type("one")
         page.locator("#field-host").fill("127.0.0.1")
         page.locator("#field-tls").select_option("none")

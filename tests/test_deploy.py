@@ -6,6 +6,7 @@ import itertools
 import os
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,24 +60,47 @@ def longest_standstill(server: SlowServer, begin: float, end: float) -> float:
     return max(later - earlier for earlier, later in itertools.pairwise(instants))
 
 
+class Ticking:
+    """How long this process, in which the mail server lives, stood still itself: `longest`, in seconds."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Ticking:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        began = time.monotonic()
+        while not self._ended.wait(0.1):
+            self.longest, began = max(self.longest, time.monotonic() - began), time.monotonic()
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_a_deploy_with_a_migration_in_the_middle_of_a_campaign_stops_nothing(
     db: Db, installation: Installation
 ) -> None:
     people = 8000
-    with SlowServer(pace=0.1) as server:
+    with SlowServer(pace=0.2) as server:
         campaign_id = due(db, server, people)
         installation.run("supervisor-manager", "start")
-        assert server.wait_for(200, 60), installation.log("send_00")
+        assert server.wait_for(200), installation.log("send_00")
         before = installation.pids()
         calm = time.monotonic()
-        assert server.wait_for(600, 60)
+        assert server.wait_for(500)
 
         began = time.monotonic()
-        installation.pull()
-        assert f"applied {EXTRA}" in installation.run("mailcrew", "db", "migrate")
-        said = installation.run("supervisor-manager", "restart")
+        with Ticking() as ticking:
+            installation.pull()
+            assert f"applied {EXTRA}" in installation.run("mailcrew", "db", "migrate")
+            said = installation.run("supervisor-manager", "restart")
         ended = time.monotonic()
 
         assert status(db, campaign_id) == "sending", "the campaign has to outlast the deploy, or this proves nothing"
@@ -84,7 +108,8 @@ def test_a_deploy_with_a_migration_in_the_middle_of_a_campaign_stops_nothing(
         eventually(lambda: status(db, campaign_id) == "sent", f"it is sent\n{said}", 90)
         assert_everybody_once(db, campaign_id, server, people)
         usual = longest_standstill(server, calm, began)
-        assert longest_standstill(server, began, ended) < max(STANDSTILL_SECONDS, 3 * usual), said
+        allowed = max(STANDSTILL_SECONDS, 3 * usual, 2 + 2 * ticking.longest)
+        assert longest_standstill(server, began, ended) < allowed, said
         after = installation.pids()
         replaced = {"periodic_00", "expand_00", "send_00", "send_01", "scheduler"}
         assert {name for name in after if after[name] != before[name]} == replaced, said
@@ -98,10 +123,10 @@ def test_a_supervisord_that_was_killed_and_started_again_has_one_set_of_workers(
     db: Db, installation: Installation
 ) -> None:
     people = 3000
-    with SlowServer(pace=0.1) as server:
+    with SlowServer(pace=0.2) as server:
         campaign_id = due(db, server, people)
         installation.run("supervisor-manager", "start")
-        assert server.wait_for(200, 60)
+        assert server.wait_for(200)
         before = installation.pids()
 
         os.kill(next(p.pid for p in installation.found() if p.is_supervisord), signal.SIGKILL)
@@ -121,17 +146,19 @@ def test_a_stop_that_takes_too_long_says_who_is_at_what(db: Db, installation: In
     with SlowServer(pace=100) as server:
         campaign_id = due(db, server, 100)
         installation.run("supervisor-manager", "start")
-        eventually(lambda: server.open_now, "a mail is on its way", 60)
+        eventually(server.holding.is_set, "a mail is on its way")
         pids = installation.pids()
         busy = f"queue send, campaign {campaign_id}, send for "
 
         def told(*arguments: str) -> str:
             return installation.run("supervisor-manager", "stop", *arguments, "--wait", "3", code=1)
 
-        one, everything = told("send"), told()
-
+        # What it is at, a worker says every few seconds.
+        eventually(lambda: busy in told("send"), "it is named with its work")
+        one = told("send")
         sending = [line for line in one.splitlines() if busy in line]
-        assert sending, one
+        eventually(lambda: "expand_00" not in told(), "those who had nothing to do are gone")
+        everything = told()
         assert all(" is still STOPPING: " in line for line in sending)
         assert {f"send_0{i} (pid {pids[f'send_0{i}']})" for i in (0, 1)} >= {line.split(" is ")[0] for line in sending}
         assert busy in everything
@@ -145,7 +172,7 @@ def test_a_worker_of_new_code_waits_for_the_migration_and_then_works(db: Db, ins
     with SlowServer(pace=0) as server:
         campaign_id = due(db, server, 50)
         installation.run("supervisor-manager", "start", "--wait", "30")
-        eventually(lambda: status(db, campaign_id) == "sent", "it is sent", 60)
+        eventually(lambda: status(db, campaign_id) == "sent", "it is sent")
         installation.pull()
 
         before = installation.pids()["send_00"]

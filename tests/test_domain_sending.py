@@ -49,7 +49,7 @@ def begin_counting(db: Db, settings: Settings) -> None:
     for (name,) in db.rows("SELECT name FROM servers"):
         campaign_id = campaign_of(db, settings, "first", servers=[name])
         with sending(db, settings, threads=1):
-            eventually(lambda: Campaign.get_by_id(campaign_id).status == "sent", "it is sent", 30)  # noqa: B023
+            eventually(lambda: Campaign.get_by_id(campaign_id).status == "sent", "it is sent")  # noqa: B023
 
 
 def by_domain(server: SmtpServer) -> Counter[str]:
@@ -64,8 +64,8 @@ def test_a_domain_at_its_limit_keeps_nobody_else_waiting(db: Db, here: Settings)
         begin_counting(db, here)
         campaign_id = campaign_of(db, here, "all")
         with sending(db, here, threads=3):
-            eventually(lambda: len(server.mails) == 431, "the others are sent", 60)
-            eventually(lambda: Batch.select().where(Batch.state == "leased").count() == 0, "the rest waits", 30)
+            eventually(lambda: len(server.mails) == 431, "the others are sent")
+            eventually(lambda: Batch.select().where(Batch.state == "leased").count() == 0, "the rest waits")
         assert by_domain(server) == {"slow.test": 31, "quick.test": 200, "other.test": 200}
     assert states(db, campaign_id) == {"sent": 430, "pending": 170}
     assert Campaign.get_by_id(campaign_id).held_until <= db.now_ms(), "a domain holds no campaign"
@@ -84,15 +84,15 @@ def test_who_waits_for_a_domain_goes_when_its_limit_is_raised_or_removed(db: Db,
         begin_counting(db, here)
         campaign_id = campaign_of(db, here, "all")
         with sending(db, here, threads=2):
-            eventually(lambda: len(server.mails) == 31, "the limit is used", 60)
-            eventually(lambda: Batch.select().where(Batch.state == "leased").count() == 0, "the rest waits", 30)
+            eventually(lambda: len(server.mails) == 31, "the limit is used")
+            eventually(lambda: Batch.select().where(Batch.state == "leased").count() == 0, "the rest waits")
             later = db.now_ms() + 600_000
             assert all(batch.ready_at > later for batch in Batch.select().where(Batch.state == "ready"))
             if change == "raised":
                 set_rule(db, "slow.test", per_hour=10_000, now=db.now_ms())
             else:
                 unset_rule(db, "slow.test", now=db.now_ms())
-            eventually(lambda: Campaign.get_by_id(campaign_id).status == "sent", "the rest is sent", 60)
+            eventually(lambda: Campaign.get_by_id(campaign_id).status == "sent", "the rest is sent")
         assert set(server.counts().values()) == {1}
     assert states(db, campaign_id) == {"sent": 200}
 
@@ -106,8 +106,8 @@ def test_a_domain_is_limited_at_each_server_by_itself(db: Db, here: Settings) ->
         begin_counting(db, here)
         campaign_of(db, here, "all")
         with sending(db, here, threads=2):
-            eventually(lambda: len(one.mails) + len(two.mails) == 162, "all that may are sent", 60)
-            eventually(lambda: Batch.select().where(Batch.state == "leased").count() == 0, "the rest waits", 30)
+            eventually(lambda: len(one.mails) + len(two.mails) == 162, "all that may are sent")
+            eventually(lambda: Batch.select().where(Batch.state == "leased").count() == 0, "the rest waits")
         assert [len(server.mails) - by_domain(server)["quick.test"] for server in (one, two)] == [31, 31]
 
 
@@ -118,6 +118,6 @@ def test_domains_with_a_second_limit_are_sent_in_time(db: Db, here: Settings) ->
         add_test_server(server)
         campaign_id = campaign_of(db, here, "all")
         with sending(db, here, threads=2):
-            eventually(lambda: Campaign.get_by_id(campaign_id).status == "sent", "all are sent", 60)
+            eventually(lambda: Campaign.get_by_id(campaign_id).status == "sent", "all are sent")
         assert by_domain(server) == {"slow.test": 120, "quick.test": 120}
         assert set(server.counts().values()) == {1}

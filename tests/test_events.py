@@ -18,7 +18,7 @@ def run(program: str, **how: object) -> subprocess.CompletedProcess[str]:
     head = "import logging, sys\nfrom app.events import emit, start_logging, warn\nstart_logging()\n"
     return subprocess.run(  # type: ignore[call-overload,no-any-return]
         [sys.executable, "-c", head + program],
-        **{"cwd": ROOT, "text": True, "timeout": 20, "capture_output": True, **how},
+        **{"cwd": ROOT, "text": True, "timeout": 100, "capture_output": True, **how},
     )
 
 

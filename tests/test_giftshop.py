@@ -79,9 +79,13 @@ class Shop(HomeStack):
 
 
 def received(connected: socket.socket) -> tuple[int, bytes]:
-    """Kind and content of the next frame, which is a short one."""
-    first, size = exactly(connected, 2)
-    return first & 0x0F, exactly(connected, size)
+    """Kind and content of the next frame, which is a short one; a ping before it is answered."""
+    while True:
+        first, size = exactly(connected, 2)
+        kind, content = first & 0x0F, exactly(connected, size)
+        if kind != websocket.PING:
+            return kind, content
+        connected.sendall(b"\x8a\x80\0\0\0\0")
 
 
 def exactly(connected: socket.socket, size: int) -> bytes:

@@ -71,8 +71,11 @@ def test_a_campaign_that_is_not_sending_gets_no_tickets(db: Db, settings: Settin
     assert (ready_batches(db, db.now_ms(), 9), next_ready_at(db, 0)) == (0, None)
 
 
-def test_it_wakes_when_the_next_batch_becomes_ready(db: Db, settings: Settings, campaign: int) -> None:
+def test_it_wakes_when_the_next_batch_becomes_ready(
+    db: Db, settings: Settings, campaign: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = db.now_ms()
+    monkeypatch.setattr(db, "now_ms", lambda: now)
     Batch.update(ready_at=now + 400).execute()
     Batch.update(ready_at=now + 60_000).where(Batch.number == 1).execute()
     told = Told()

@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import stat
 import subprocess
 import tempfile
@@ -21,10 +20,10 @@ import pytest
 from app.config import ROOT
 from app.scaling.install import pointed_at
 from app.scaling.processes import processes_of
-from tests.deployed import TABLE
+from tests.deployed import TABLE, kill_all
 from tests.ports import free_port
 from tests.services import need
-from tests.supervised import wait_for
+from tests.working import eventually
 
 COMMAND = str(ROOT / "bin" / "supervisor-manager")
 OURS = {"MAILCREW_HOME", "DATABASE_URL", "REDIS_URL", "QUEUES_FILE"}
@@ -48,7 +47,7 @@ class Place:
 
     def install(self, *options: str, path: str | None = None, code: int = 0) -> str:
         environ = {**self.environ, **({"PATH": path} if path else {})}
-        done = subprocess.run([COMMAND, "install", *options], env=environ, text=True, capture_output=True, timeout=60)
+        done = subprocess.run([COMMAND, "install", *options], env=environ, text=True, capture_output=True, timeout=100)
         assert done.returncode == code, f"exit {done.returncode}: {done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
@@ -58,7 +57,7 @@ class Place:
     def run(self, *words: str, code: int = 0) -> str:
         """A command without any variable of ours, as an operator's shell has none."""
         environ = {name: value for name, value in self.environ.items() if name not in OURS}
-        done = subprocess.run(words, env=environ, cwd="/", text=True, capture_output=True, timeout=120)
+        done = subprocess.run(words, env=environ, cwd="/", text=True, capture_output=True, timeout=200)
         assert done.returncode == code, f"exit {done.returncode}: {done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
@@ -67,8 +66,7 @@ class Place:
 def place(short_directory: Path) -> Iterator[Place]:
     made = Place(Path(tempfile.mkdtemp(dir=short_directory)) / "machine")
     yield made
-    for process in processes_of(made.home):
-        os.kill(process.pid, signal.SIGKILL)
+    kill_all(processes_of(made.home))
 
 
 def tree(top: Path) -> dict[str, str]:
@@ -134,7 +132,7 @@ def test_what_was_installed_below_a_directory_can_be_started(place: Place) -> No
         assert done.stdout == b""
         return done.returncode == 0
 
-    wait_for(fine, "a check without an alert", timeout=60)
+    eventually(fine, "a check without an alert")
     assert re.match(r"OK \d+ processes run", log.read_text())
 
     launcher = str(place.top / "usr/local/bin/mailcrew")

@@ -136,8 +136,8 @@ def test_a_settled_lease_is_halted_at_the_next_look_however_young_it_is(db: Db, 
 def test_its_threads_renew_beat_and_end(db: Db, keeper: LeaseKeeper, journal: Journal, settings: Settings) -> None:
     lease = leased(db, since_boot() - SECONDS / 2)
     keeper.hold(lease)
-    keeper.start()
     before = until(db, lease)
+    keeper.start()
     eventually(lambda: until(db, lease) > before, "the lease is renewed")
     owner = settings.journals / journal.name
     eventually(lambda: read_owner(owner).silent_seconds < TICK_SECONDS, "it beats")

@@ -13,8 +13,10 @@ import pytest
 
 from app.cli.logs import Files
 from app.config import ROOT
+from tests.deployed import kill_all
 from tests.home_stack import HomeStack, home_stack
-from tests.supervised import Stack, queue, wait_for
+from tests.supervised import Stack, queue
+from tests.working import eventually
 
 # Numbered JSON lines, enough for four rotations: no file is ever removed, however late the follower is.
 COUNTER = """
@@ -130,7 +132,7 @@ def test_a_group_without_files_and_a_bad_number_are_refused(stack: HomeStack) ->
 def test_a_follower_sees_every_line_once_while_supervisord_rotates(short_directory: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
-    stack = Stack(root, short_directory / "follow", queue("send", 2), as_shipped=False)
+    stack = Stack(root, short_directory / "follow", queue("send", 2), startsecs=0)
     template = root / "supervisor" / "program.conf.template"
     template.write_text(template.read_text().replace("maxbytes=100MB", "maxbytes=40KB"))
     (root / "bin" / "worker").write_text(COUNTER)
@@ -153,15 +155,14 @@ def test_a_follower_sees_every_line_once_while_supervisord_rotates(short_directo
         def complete() -> bool:
             return len(seen.read_text().splitlines()) >= 4000
 
-        wait_for(complete, "every line of both workers", timeout=90)
+        eventually(complete, "every line of both workers", seconds=90)
         assert (logs / "send_00.log.2").exists(), "it rotated more than once"
         follower.send_signal(signal.SIGINT)
         assert follower.wait(30) == 0
     finally:
         if follower and follower.poll() is None:
             follower.kill()
-        for process in stack.found():
-            os.kill(process.pid, signal.SIGKILL)
+        kill_all(stack.found())
     found = [json.loads(one) for one in seen.read_text().splitlines()]
     for name in ("send_00", "send_01"):
         assert [one["number"] for one in found if one["process"] == name] == list(range(2000))

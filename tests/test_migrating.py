@@ -141,14 +141,14 @@ def test_a_migration_waits_for_a_lock_and_lets_senders_through_meanwhile(
     thread = threading.Thread(target=run)
     with Holder(database_url) as holder:
         thread.start()
-        eventually(lambda: len(said) >= 2, "it waits and asks again", 60)
+        eventually(lambda: len(said) >= 2, "it waits and asks again")
         if db.dialect == "mysql":
             # It holds no place in the queue for the lock for long, so others get at the table all the time.
             insert = "INSERT INTO recipients (campaign_id, subscriber_id, batch) VALUES (?, ?, ?)"
             asked = len(said)
             for number in range(3):
                 assert db.run(insert, 1, number, 1) == 1
-            eventually(lambda: len(said) > asked, "still waiting", 60)
+            eventually(lambda: len(said) > asked, "still waiting")
         assert applied == []
         holder.let_go()
         thread.join(60)

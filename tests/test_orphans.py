@@ -63,18 +63,18 @@ def test_everything_but_redis_ends_when_supervisord_was_killed_and_starts_anew(s
     need("redis-server")
     with home_stack(short_directory, TABLE, HTTP_BIND=f"127.0.0.1:{free_port()}") as stack:
         stack.run("supervisor-manager", "start")
-        eventually(lambda: set(stack.pids()) == OURS | {"redis"}, "everything runs", 60)
+        eventually(lambda: set(stack.pids()) == OURS | {"redis"}, "everything runs")
         before = stack.pids()
         # The manager writes this once it has its signal handlers and is at work.
-        eventually(lambda: "queue manager started" in log(stack, "queue-manager"), "the manager is at work", 60)
-        eventually(lambda: '"listening"' in log(stack, "web"), "the web service is up", 60)
+        eventually(lambda: "queue manager started" in log(stack, "queue-manager"), "the manager is at work")
+        eventually(lambda: '"listening"' in log(stack, "web"), "the web service is up")
         supervisord = int((stack.settings.run / "supervisord.pid").read_text())
 
         os.kill(supervisord, signal.SIGKILL)
-        eventually(lambda: groups(stack) == {"redis"}, "nothing but the foundation is left", 60)
+        eventually(lambda: groups(stack) == {"redis"}, "nothing but the foundation is left")
 
         stack.run("supervisor-manager", "start")
-        eventually(lambda: set(stack.pids()) == OURS | {"redis"}, "everything runs again", 60)
+        eventually(lambda: set(stack.pids()) == OURS | {"redis"}, "everything runs again")
         assert not set(before.values()) & set(stack.pids().values())
         assert "another manager" not in log(stack, "queue-manager")
 

@@ -56,7 +56,7 @@ def test_a_message_that_kills_its_worker_three_times_is_quarantined_and_the_othe
                 workers.append(Doomed(url, ["work"], threads=threads))
             return settled()
 
-        eventually(supervise, "the others have run, and one is buried", 60)
+        eventually(supervise, "the others have run, and one is buried", 150)
         eventually(lambda: outstanding(broker, "work") == 0, "nothing is left over")
     finally:
         for worker in workers:

@@ -22,7 +22,8 @@ from tests.runbook import PAGE, Command, Section, matches, sections
 from tests.services import need
 from tests.smtp_faults import on, reply
 from tests.smtp_server import SmtpServer
-from tests.supervised import queue, wait_for
+from tests.supervised import queue
+from tests.working import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +87,7 @@ class Stage:
     def send_slowly(self) -> None:
         if self._sending:
             return
-        server = self._cleanup.enter_context(SlowServer(pace=1.0))
+        server = self._cleanup.enter_context(SlowServer(pace=4.0))
         self._cleanup.callback(server.calm.set)
         run, mail = self.stack.run, self.stack.home / "mail.txt"
         mail.write_text("Hello\n")
@@ -95,7 +96,7 @@ class Stage:
         run("mailcrew", "campaigns", "create", "News", "--subject", "News", "--from", "a@example.com", "--list", "all",
             "--text", str(mail))  # fmt: skip
         run("mailcrew", "campaigns", "schedule", "1")
-        wait_for(lambda: bool(server.accepted_at), "the first mail", timeout=120)
+        eventually(lambda: bool(server.accepted_at), "the first mail", seconds=120)
         self._sending = True
 
     def send_to_an_old_list(self) -> None:

@@ -27,7 +27,7 @@ def test_it_waits_for_redis_and_a_signal_ends_the_wait_at_once(tmp_path: Path) -
 
     process.send_signal(signal.SIGTERM)
 
-    assert process.wait(2) == -signal.SIGTERM
+    assert process.wait(60) == -signal.SIGTERM
     assert process.stderr.read() == ""
 
 
@@ -41,7 +41,7 @@ def test_it_becomes_periodiq_when_redis_answers(short_directory: Path, tmp_path:
     with private_redis(directory):
         assert "Registered periodic actors" in read_until(process.stderr, "Registered periodic actors")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(5) == -signal.SIGTERM
+        assert process.wait(60) == -signal.SIGTERM
     process.stderr.close()
 
 

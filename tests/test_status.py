@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from app.queues.tickets import enqueue
 from app.scaling.files import make_renderer, table_of, write_slot
 from tests.home_stack import HomeStack, home_stack
 from tests.services import need
-from tests.supervised import REDIS, queue, wait_for
+from tests.supervised import REDIS, queue
+from tests.working import eventually
 
 SLEEPER = """
 [[service]]
@@ -52,14 +54,17 @@ def test_a_queue_is_shown_with_its_load_its_workers_and_its_bursts(stack: HomeSt
     broker = make_broker(stack.settings.redis_url)
     enqueue(broker, "idle", "nobody")
 
+    seen: list[dict[str, Any]] = []
+
     def all_heard() -> bool:
-        mail = named(stack.json("supervisor-manager", "status")["queues"], "mail")
-        return mail["running"] == 3 and mail["rate_per_second"] is not None
+        seen.append(stack.json("supervisor-manager", "status"))
+        mail = named(seen[-1]["queues"], "mail")
+        # On a busy machine Redis or the database may not answer in time now and then.
+        return mail["running"] == 3 and mail["rate_per_second"] is not None and not seen[-1]["troubles"]
 
-    wait_for(all_heard, "three workers", timeout=60)
-    document = stack.json("supervisor-manager", "status")
-
-    assert (document["running"], document["state"], document["troubles"]) == (True, "RUNNING", {})
+    eventually(all_heard, "three workers")
+    document = seen[-1]
+    assert (document["running"], document["state"]) == (True, "RUNNING")
     mail, idle = named(document["queues"], "mail"), named(document["queues"], "idle")
     assert (mail["wanted"], mail["backlog"], mail["in_flight"], mail["oldest_seconds"]) == (3, 0, 0, None)
     assert mail["memory_mb"] > 10
@@ -121,10 +126,12 @@ def test_watch_redraws_on_the_other_screen_and_ends_with_ctrl_c(stack: HomeStack
             time.sleep(0.05)
         return seen.count(b"mail_00") >= times
 
-    wait_for(lambda: drawn(2), "a second picture", timeout=60)
+    eventually(lambda: drawn(2), "a second picture")
     process.send_signal(signal.SIGINT)
-    wait_for(lambda: drawn(10_000) or process.poll() is not None, "its end", timeout=60)
-    drawn(10_000)
+    eventually(lambda: drawn(10_000) or process.poll() is not None, "its end")
+    with suppress(OSError):  # the last of it, a piece at a time
+        while piece := os.read(ours, 65_536):
+            seen.extend(piece)
     os.close(ours)
 
     assert process.returncode == 0

@@ -196,7 +196,7 @@ def commands() -> list[Path]:
 @pytest.mark.parametrize("command", commands(), ids=lambda path: path.name)
 def test_every_command_shows_an_example_of_itself(command: Path, tmp_path: Path) -> None:
     done = subprocess.run(
-        [str(command), "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=30,
+        [str(command), "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=100,
         env={**os.environ, "MAILCREW_HOME": str(tmp_path / "home")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -15,8 +15,10 @@ import pytest
 import redis
 
 from app.config import ROOT
+from tests.deployed import kill_all
 from tests.services import need
-from tests.supervised import REDIS, Stack, queue, wait_for
+from tests.supervised import REDIS, Stack, queue
+from tests.working import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -28,21 +30,27 @@ def make_stack(short_directory: Path) -> Iterator[MakeStack]:
     need("redis-server")
     made: list[Stack] = []
 
-    def make(table: str, home: str = "home", as_shipped: bool = False) -> Stack:
+    def make(table: str, home: str = "home", startsecs: int = 0) -> Stack:
         directory = Path(tempfile.mkdtemp(dir=short_directory))
         (directory / "root").mkdir()
-        made.append(Stack(directory / "root", directory / home, table, as_shipped))
+        made.append(Stack(directory / "root", directory / home, table, startsecs))
         return made[-1]
 
     yield make
     for stack in made:
-        for process in stack.found():
-            os.kill(process.pid, signal.SIGKILL)
+        kill_all(stack.found())
+
+
+def answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.exceptions.RedisError:
+        return False
 
 
 def test_start_brings_everything_up_and_stop_leaves_nothing(make_stack: MakeStack) -> None:
     # A space and a percent sign: supervisord treats both in ways of its own.
-    stack = make_stack(REDIS + queue("send", 2) + queue("mail", 0), home="a home 100%", as_shipped=True)
+    stack = make_stack(REDIS + queue("send", 2) + queue("mail", 0), home="a home 100%", startsecs=1)
 
     assert "everything runs" in stack.run("start")
 
@@ -51,13 +59,15 @@ def test_start_brings_everything_up_and_stop_leaves_nothing(make_stack: MakeStac
     command = Path(f"/proc/{pids['send_01']}/cmdline").read_bytes().replace(b"\0", b" ")
     assert b"/bin/worker --queues send --name send_01 --threads 1" in command
     assert f"MAILCREW_HOME={stack.home}".encode() in Path(f"/proc/{pids['send_00']}/environ").read_bytes()
+    eventually((stack.home / "run" / "redis.sock").exists, "Redis listens")
     for name in ("redis.sock", "super.sock"):
         assert stat.S_IMODE((stack.home / "run" / name).stat().st_mode) == 0o700
     client = redis.Redis(unix_socket_path=str(stack.home / "run" / "redis.sock"))
+    eventually(lambda: answers(client), "Redis answers")
     assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
     assert client.config_get("appendonly") == {"appendonly": "yes"}
     client.close()
-    wait_for(lambda: (stack.home / "logs" / "send_00.log").read_text() == "send_00 up\n", "the log of send_00")
+    eventually(lambda: (stack.home / "logs" / "send_00.log").read_text() == "send_00 up\n", "the log of send_00")
     assert "send:send_00" in stack.supervisorctl("status")
 
     assert stack.run("stop") == "stopped\n"
@@ -92,8 +102,8 @@ def test_two_starts_at_once_make_one_supervisord(make_stack: MakeStack) -> None:
     starts = [stack.begin("start") for _ in range(3)]
 
     assert [start.wait(60) for start in starts] == [0, 0, 0], [start.communicate() for start in starts]
-    assert len([p for p in stack.found() if p.is_supervisord]) == 1
-    assert len([p for p in stack.found() if p.name == "send_00"]) == 1
+    # Between fork and exec a child looks like another supervisord.
+    eventually(lambda: sorted(p.name for p in stack.found()) == ["send_00", "supervisord"], "one of each")
     for start in starts:
         start.communicate()
 
@@ -134,7 +144,9 @@ def test_update_restarts_what_changed_and_nothing_else(make_stack: MakeStack) ->
     said = stack.run("update")
 
     assert sorted(said.splitlines()) == ["catcher: changed", "gone: removed", "new: added", "send-burst-1: started"]
-    wait_for(lambda: set(stack.pids()) == {"kept_00", "send_00", "send-burst-1_00", "new_00", "catcher"}, "all running")
+    eventually(
+        lambda: set(stack.pids()) == {"kept_00", "send_00", "send-burst-1_00", "new_00", "catcher"}, "all running"
+    )
     after = stack.pids()
     assert after["kept_00"] == before["kept_00"]
     assert after["send_00"] == before["send_00"]
@@ -150,13 +162,13 @@ def test_a_table_with_a_mistake_stops_nothing(make_stack: MakeStack) -> None:
 
     assert "treads = 4 is not allowed" in stack.run("update", code=2)
     assert stack.run("status", "--json", code=0).count("RUNNING") == 2
-    assert {p.name: p.pid for p in stack.found() if not p.is_supervisord} == before
+    eventually(lambda: {p.name: p.pid for p in stack.found() if not p.is_supervisord} == before, "the same run")
 
 
 def test_a_worker_that_cannot_start_is_named_with_the_end_of_its_stderr(make_stack: MakeStack) -> None:
-    stack = make_stack(queue("send") + queue("broken"), as_shipped=True)
+    stack = make_stack(queue("send") + queue("broken"), startsecs=5)
 
-    said = stack.run("start", "--wait", "2", code=1)
+    said = stack.run("start", "--wait", "20", code=1)
 
     assert "broken_00 is " in said
     assert "  | broken: no such wheel" in said
@@ -168,9 +180,9 @@ def test_stop_names_who_remains_and_goes_on_stopping(make_stack: MakeStack) -> N
     stack = make_stack(queue("stubborn") + queue("send"))
     stack.run("start")
     pids = stack.pids()
-    wait_for(lambda: (stack.home / "logs" / "stubborn_00.log").stat().st_size > 0, "the sleeper ignoring SIGTERM")
+    eventually(lambda: (stack.home / "logs" / "stubborn_00.log").stat().st_size > 0, "the sleeper ignoring SIGTERM")
 
-    said = stack.run("stop", "--wait", "1", code=1)
+    said = stack.run("stop", "--wait", "15", code=1)
 
     assert f"stubborn_00 (pid {pids['stubborn_00']}) is still there" in said
     assert "send_00" not in said
@@ -200,12 +212,15 @@ def test_start_ends_the_leftovers_first_so_that_nothing_runs_twice(make_stack: M
     stack = make_stack(REDIS + queue("send"))
     stack.run("start")
     client = redis.Redis(unix_socket_path=str(stack.home / "run" / "redis.sock"))
+    eventually(lambda: answers(client), "Redis answers")
     client.set("kept", "yes")
     kill_supervisord(stack)
 
     stack.run("start")
 
-    assert sorted(p.name for p in stack.found()) == ["redis", "send_00", "supervisord"]
+    # Between fork and exec a child looks like another supervisord.
+    eventually(lambda: sorted(p.name for p in stack.found()) == ["redis", "send_00", "supervisord"], "one of each")
+    eventually(lambda: answers(client), "Redis answers again")
     assert client.get("kept") == b"yes"
     client.close()
 
@@ -268,4 +283,4 @@ def test_a_launcher_works_from_any_directory_and_through_a_link(launcher: str, t
 def kill_supervisord(stack: Stack) -> None:
     pid = next(p.pid for p in stack.found() if p.is_supervisord)
     os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: not any(p.is_supervisord for p in stack.found()), "the end of supervisord")
+    eventually(lambda: not any(p.is_supervisord for p in stack.found()), "the end of supervisord")

@@ -13,12 +13,12 @@ from app.mail.transport import Connection, Envelope, Kind, Opened, Outcome, Serv
 from tests.smtp_faults import Fault, delayed, first_of, make_certificates, on, reply
 from tests.smtp_server import Offers, SmtpServer
 
-SHORT = Timeouts(connect=5, command=5, data=5, block=5, final=5, quit=0.2)
+PATIENT = Timeouts(connect=60, command=60, data=60, block=60, final=60, quit=0.2)
 CONTENT = b"Subject: hello\r\n\r\nworld\r\n"
 SENDER = "bounces@example.org"
 
 
-def connect(server: SmtpServer, timeouts: Timeouts = SHORT) -> Connection:
+def connect(server: SmtpServer, timeouts: Timeouts = PATIENT) -> Connection:
     return Connection.open(ServerAddress("127.0.0.1", server.port), timeouts=timeouts, local_hostname="c.example")
 
 
@@ -44,7 +44,7 @@ def kinds(outcomes: dict[str, Outcome]) -> dict[str, Kind]:
     return {name: outcome.kind for name, outcome in outcomes.items()}
 
 
-def eventually(true: Callable[[], bool], seconds: float = 10) -> bool:
+def eventually(true: Callable[[], bool], seconds: float = 60) -> bool:
     """Ask again and again, without sleeping, until it is so."""
     deadline = time.monotonic() + seconds
     while not true():
@@ -70,6 +70,7 @@ def test_each_mail_arrives_once_and_whole(server: SmtpServer) -> None:
     connection = connect(server)
     outcomes = send_all(connection, "abcdefgh", content)
     connection.close()
+    assert server.wait_until_left()
     assert set(kinds(outcomes).values()) == {Kind.ACCEPTED}
     assert str(outcomes["a"].reply) == "250 2.0.0 queued"
     assert server.counts() == {f"{name}@example.org": 1 for name in "abcdefgh"}
@@ -258,7 +259,7 @@ def test_a_content_larger_than_every_buffer_arrives_through_tls_and_without(tmp_
     for tls in ("none", "tls"):
         with SmtpServer(Offers(tls=tls, size=None), certificates=certificates) as server:
             address = ServerAddress("127.0.0.1", server.port, tls, str(certificates.authority))
-            connection = Connection.open(address, timeouts=SHORT, local_hostname="c.example")
+            connection = Connection.open(address, timeouts=PATIENT, local_hostname="c.example")
             assert set(kinds(send_all(connection, "ab", content)).values()) == {Kind.ACCEPTED}
             assert connection._line.half_taken == 0
             connection.close()

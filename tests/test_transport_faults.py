@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ import pytest
 from app.mail.transport import Connection, Envelope, Kind, ServerAddress, Timeouts
 from tests.smtp_faults import Fault, Plan, Verb, drop, drop_after, make_certificates, on, reply, silent
 from tests.smtp_server import Offers, SmtpServer
-from tests.test_transport import CONTENT, SENDER, connect, eventually, kinds, send_all, to
+from tests.test_transport import CONTENT, PATIENT, SENDER, connect, eventually, kinds, send_all, to
 
-QUICK = Timeouts(connect=5, command=0.2, data=0.2, block=0.2, final=0.2, quit=0.2)
+#: Where the server is silent on purpose. Elsewhere PATIENT: this process may stand still for a while itself.
+QUICK = Timeouts(connect=5, command=1, data=1, block=1, final=1, quit=1)
 BIG = CONTENT + (b"y" * 98 + b"\r\n") * 120_000
 LONG = "x" * 5000
 
@@ -64,7 +66,7 @@ def test_every_fault_at_every_step_has_its_outcome(
     verb: Verb, fault: Fault, expected: tuple[Kind, Kind, Kind], arrived: int, pipelining: bool
 ) -> None:
     with SmtpServer(Offers(pipelining=pipelining), plan=on(verb, fault, count=2)) as server:
-        connection = connect(server, QUICK)
+        connection = connect(server, QUICK if fault.silent else PATIENT)
         outcomes = send_all(connection, "abc")
         assert not connection.usable
         connection.close()
@@ -110,7 +112,7 @@ def test_a_mail_whose_end_never_left_is_deferred_and_never_in_doubt(
     offers = Offers(size=None, tls=tls)  # type: ignore[arg-type]
     with SmtpServer(offers, plan=on("CONTENT", fault), certificates=certificates) as server:
         address = ServerAddress("127.0.0.1", server.port, tls, str(certificates.authority))  # type: ignore[arg-type]
-        connection = Connection.open(address, timeouts=QUICK, local_hostname="c.example")
+        connection = Connection.open(address, timeouts=replace(PATIENT, block=0.2), local_hostname="c.example")
         assert connection.begin(to("a")).ready
         connection.send(BIG, to("b"))
         outcome, opened = connection.finish()
@@ -165,7 +167,7 @@ def test_a_server_that_reads_a_byte_at_a_time_for_a_while_gets_its_mail() -> Non
 
 def test_dribbled_bytes_do_not_extend_the_wait_for_a_reply() -> None:
     with SmtpServer(plan=on("DOT", Fault(raw=b"250-x\r\n", then=b"250-x\r\n" * 3, later=0.15))) as server:
-        connection = connect(server, QUICK)
+        connection = connect(server, replace(PATIENT, final=0.2))
         connection.begin(to("a"))
         connection.send(CONTENT)
         outcome, _ = connection.finish()

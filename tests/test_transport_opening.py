@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,8 @@ from app.mail.transport import Connection, Envelope, Kind, ProviderTrouble, Serv
 from tests.smtp_faults import Certificates, Fault, Plan, Tls, drop, make_certificates, on, reply, silent
 from tests.smtp_server import Offers, SmtpServer
 
-SHORT = Timeouts(connect=2, command=0.2, data=0.2, block=0.2, final=0.2, quit=0.2)
+#: For a server that is silent on purpose.
+SHORT = Timeouts(connect=0.2, command=0.2, data=0.2, block=0.2, final=0.2, quit=0.2)
 CONTENT = b"Subject: hello\r\n\r\nworld\r\n"
 USERS = {"crew": "s3cret"}
 
@@ -25,10 +27,15 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 def connect(
-    server: SmtpServer, tls: Tls = "none", ca: Path | None = None, user: str | None = None, password: str = ""
+    server: SmtpServer,
+    tls: Tls = "none",
+    ca: Path | None = None,
+    user: str | None = None,
+    password: str = "",
+    timeouts: Timeouts | None = None,
 ) -> Connection:
     address = ServerAddress("127.0.0.1", server.port, tls, str(ca) if ca else None, user, password)
-    return Connection.open(address, timeouts=SHORT, local_hostname="client.example")
+    return Connection.open(address, timeouts=timeouts or Timeouts(), local_hostname="client.example")
 
 
 def send_two(connection: Connection) -> None:
@@ -53,9 +60,9 @@ def test_mail_goes_through_each_kind_of_tls_and_login(tls: Tls, mechanism: str, 
     assert server.violations == []
 
 
-def trouble(server: SmtpServer, tls: Tls = "none", ca: Path | None = None, **login: str) -> ProviderTrouble:
+def trouble(server: SmtpServer, tls: Tls = "none", ca: Path | None = None, **more: Any) -> ProviderTrouble:
     with pytest.raises(ProviderTrouble) as raised:
-        connect(server, tls, ca, **login)
+        connect(server, tls, ca, **more)
     assert server.mails == []
     return raised.value
 
@@ -137,7 +144,8 @@ def test_a_password_that_auth_cannot_carry_is_permanent() -> None:
 )
 def test_a_failed_opening_says_why_and_whether_to_try_again(plan: Plan, permanent: bool, words: str) -> None:
     with SmtpServer(Offers(users=USERS), plan=plan) as server:
-        found = trouble(server, user="crew", password="s3cret")
+        timeouts = SHORT if words == "silent" else Timeouts()
+        found = trouble(server, user="crew", password="s3cret", timeouts=timeouts)
     assert found.permanent is permanent
     assert words in found.reason
 
@@ -153,7 +161,7 @@ def closed_port() -> Iterator[int]:
 def test_a_refused_connection_and_an_unknown_name_may_be_tried_again(closed_port: int) -> None:
     for address in (ServerAddress("127.0.0.1", closed_port), ServerAddress("nobody.invalid", 25)):
         with pytest.raises(ProviderTrouble) as raised:
-            Connection.open(address, timeouts=SHORT, local_hostname="client.example")
+            Connection.open(address, local_hostname="client.example")
         assert not raised.value.permanent
         assert address.host in raised.value.reason
 
@@ -174,7 +182,7 @@ def test_another_thread_can_give_up_an_opening_that_hangs() -> None:
         return silent()
 
     def abort() -> None:
-        hanging.wait(10)
+        hanging.wait(60)
         made[0].abort()
 
     started = time.monotonic()
@@ -184,7 +192,7 @@ def test_another_thread_can_give_up_an_opening_that_hangs() -> None:
         with pytest.raises(ProviderTrouble, match="given up by us"):
             Connection.open(ServerAddress("127.0.0.1", server.port), local_hostname="c.example", announce=made.append)
         thread.join()
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 100
     assert made[0].deadline > time.monotonic() + 100
 
 

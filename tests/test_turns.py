@@ -195,7 +195,7 @@ def test_two_campaigns_on_one_limited_server_get_its_tokens_by_weight(db: Db, he
         limited(server, "slow", per_second=80)
         light, heavy = campaign(db, here), campaign(db, here, weight=3)
         with sending(db, here, threads=threads):
-            eventually(lambda: len(server.mails) >= 800, "enough is sent", 60)
+            eventually(lambda: len(server.mails) >= 800, "enough is sent")
         by_light, by_heavy = sent_by(db, light), sent_by(db, heavy)
         assert by_light + by_heavy == len(server.mails)
         # Start-time fair queuing (Goyal, Vin, Cheng 1996, theorem 1): two who always have something to send are
@@ -222,13 +222,13 @@ def test_a_small_campaign_on_a_free_server_is_not_kept_back_by_a_big_held_one(db
         limited(server, "slow", per_hour=20)
         big = campaign(db, here, weight=1000)
         with sending(db, here, threads=2):
-            eventually(lambda: len(server.mails) == 20, "the hour's mails are sent", 30)
+            eventually(lambda: len(server.mails) == 20, "the hour's mails are sent")
             add_test_server(free, "free")
             small = draft(db, ["few"], servers=["free"])
             start(db, small)
             expand(db, here, small)
-            eventually(lambda: Campaign.get_by_id(small).status == "sent", "the small one is sent", 30)
+            eventually(lambda: Campaign.get_by_id(small).status == "sent", "the small one is sent")
             reason = "hour limit of server slow"
-            eventually(lambda: Campaign.get_by_id(big).held_by == reason, "the big one is held", 30)
+            eventually(lambda: Campaign.get_by_id(big).held_by == reason, "the big one is held")
     assert CampaignServer.select().where(CampaignServer.campaign_id == small).count() == 1
     assert sent_by(db, big) == 20

@@ -34,6 +34,10 @@ KEYS = {
 }  # fmt: skip
 
 
+#: The age of a heartbeat, in seconds: it stays fresh however long a command takes.
+FRESH = -3600
+
+
 @pytest.fixture
 def database_url(tmp_path: Path) -> str:
     """SQLite only: each test starts processes, and the numbers themselves are tested on both databases."""
@@ -53,15 +57,19 @@ def campaign(db: Db, settings: Settings) -> int:
     return campaign_id
 
 
-def run(settings: Settings, command: str, *arguments: object, redis_url: str = "") -> subprocess.CompletedProcess[str]:
+def begin(settings: Settings, command: str, *arguments: object, redis_url: str = "") -> subprocess.Popen[str]:
     environment = {
         **os.environ, "MAILCREW_HOME": str(settings.home), "DATABASE_URL": settings.database_url,
         "REDIS_URL": redis_url or f"{settings.redis_url}?db=14",
     }  # fmt: skip
-    return subprocess.run(
-        [str(ROOT / "bin" / command), *map(str, arguments)],
-        env=environment, capture_output=True, text=True, timeout=30,
-    )  # fmt: skip
+    words = [str(ROOT / "bin" / command), *map(str, arguments)]
+    return subprocess.Popen(words, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def run(settings: Settings, command: str, *arguments: object, redis_url: str = "") -> subprocess.CompletedProcess[str]:
+    with begin(settings, command, *arguments, redis_url=redis_url) as process:
+        out, err = process.communicate(timeout=100)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def checked(settings: Settings, *arguments: object, redis_url: str = "") -> dict[str, Any]:
@@ -96,7 +104,7 @@ def test_a_person_reads_the_lists_the_overlap_what_is_wrong_and_what_to_type(set
     assert "there is work and no worker: bin/supervisor-manager start" in text
     assert f"bin/monitor-campaign {campaign}" in text
     client = redis_client(f"{settings.redis_url}?db=14")
-    plant(client, "send_00", 0)
+    plant(client, "send_00", FRESH)
     assert "no worker" not in run(settings, "check-campaign", campaign).stdout
     assert checked(settings, campaign)["workers"] == 1
     client.flushdb()
@@ -105,12 +113,12 @@ def test_a_person_reads_the_lists_the_overlap_what_is_wrong_and_what_to_type(set
 
 def test_a_worker_that_cannot_work_is_named_with_its_reason(settings: Settings, campaign: int) -> None:
     client = redis_client(f"{settings.redis_url}?db=14")
-    plant(client, "send_00", 0, trouble="sending: no room for a journal in /j")
-    plant(client, "send_01", 0)
+    plant(client, "send_00", FRESH, trouble="sending: no room for a journal in /j")
+    plant(client, "send_01", FRESH)
     text = run(settings, "check-campaign", campaign).stdout
     assert "! worker send_00 on h: sending: no room for a journal in /j: bin/supervisor-manager logs send -" in text
     assert checked(settings, campaign)["blocked_by"] is None, "another one works"
-    plant(client, "send_01", 0, trouble="sending: the database is in trouble")
+    plant(client, "send_01", FRESH, trouble="sending: the database is in trouble")
     assert checked(settings, campaign)["blocked_by"] == "worker send_00 on h: sending: no room for a journal in /j"
     client.flushdb()
     client.close()
@@ -138,8 +146,8 @@ def test_an_expander_that_cannot_work_is_named_while_the_campaign_is_expanded(
     settings: Settings, db: Db, campaign: int
 ) -> None:
     client = redis_client(f"{settings.redis_url}?db=14")
-    plant(client, "send_00", 0)
-    plant(client, "expand_00", 0, queues=["expand"], trouble="expansion: the database is in trouble: disk is full")
+    plant(client, "send_00", FRESH)
+    plant(client, "expand_00", FRESH, queues=["expand"], trouble="expansion: the database is in trouble: disk is full")
     said = "worker expand_00 on h: expansion: the database is in trouble: disk is full"
     assert said not in run(settings, "check-campaign", campaign).stdout, "it is expanded"
     db.run("UPDATE expansions SET state = 'running'")
@@ -153,11 +161,13 @@ def test_an_expander_that_cannot_work_is_named_while_the_campaign_is_expanded(
 
 def test_a_real_worker_without_room_for_its_journal_is_seen(settings: Settings, db: Db, campaign: int) -> None:
     url = f"{settings.redis_url}?db=14"
+    Campaign.update(status="paused").execute()
     with WorkerProcess(settings, "--queues", "send", name="send_00", REDIS_URL=url) as worker:
         worker.wait_for("Signal handlers registered (SIGTERM, SIGINT, SIGQUIT)")
-        # As on a full disk: no file of this process may grow to the size of a journal.
+        # As on a full disk: no file of this process may grow to the size of a journal. It has none yet.
         resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
-        eventually(lambda: "no room for a journal" in str(checked(settings, campaign)["blocked_by"]), "it is seen", 60)
+        Campaign.update(status="sending").execute()
+        eventually(lambda: "no room for a journal" in str(checked(settings, campaign)["blocked_by"]), "it is seen")
         monitor = Watcher(replace(settings, redis_url=url), db, campaign).look()
         assert "no room for a journal" in plain_line(monitor)
     client = redis_client(url)
@@ -203,14 +213,15 @@ def test_in_a_pipe_the_monitor_prints_plain_lines_and_ends_with_the_campaign(
         Campaign.update(status="sent", finished_at=db.now_ms()).execute()
         db.close()
 
-    timer = threading.Timer(5, finish)
-    timer.start()
-    done = run(settings, "monitor-campaign", campaign, 0.2)
-    timer.join()
-    lines = done.stdout.splitlines()
-    assert done.returncode == 0
+    with begin(settings, "monitor-campaign", campaign, 0.2) as monitor:
+        assert monitor.stdout
+        first = monitor.stdout.readline()
+        finish()
+        said = first + monitor.communicate(timeout=100)[0]
+    lines = said.splitlines()
+    assert monitor.returncode == 0
     assert len(lines) > 1
-    assert "\x1b" not in done.stdout
+    assert "\x1b" not in said
     assert "0.0% 0/5" in lines[0]
     assert "WARNING: there is work and no worker" in lines[0]
     assert "sent 100.0% 5/5" in lines[-1]

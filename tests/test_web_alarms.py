@@ -41,7 +41,9 @@ def here(settings: Settings, redis_server: str) -> Settings:
 
 
 @pytest.fixture
-def app(db: Db, here: Settings, client: redis.Redis) -> Flask:
+def app(db: Db, here: Settings, client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Flask:
+    # Each test is about what is seen, and waits for it.
+    monkeypatch.setattr("app.web.watcher.FIRST_SECONDS", 60.0)
     return create_app(here, db=db)
 
 

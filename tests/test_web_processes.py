@@ -20,8 +20,9 @@ from app.web.processes import standings
 from tests.console import logged_in
 from tests.home_stack import HomeStack, home_stack
 from tests.services import need
-from tests.supervised import REDIS, queue, wait_for
+from tests.supervised import REDIS, queue
 from tests.web import caller
+from tests.working import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -36,7 +37,7 @@ autostart = false
 
 [[service]]
 name = "broken"
-command = "{python} -c 'raise SystemExit(3)'"
+command = "sh -c 'exit 3'"
 """
 )
 
@@ -50,7 +51,8 @@ def stack(short_directory: Path) -> Iterator[HomeStack]:
 
 
 @pytest.fixture
-def app(stack: HomeStack) -> Flask:
+def app(stack: HomeStack, monkeypatch: pytest.MonkeyPatch) -> Flask:
+    monkeypatch.setattr("app.web.watcher.FIRST_SECONDS", 60.0)
     return create_app(stack.settings, db=connect(stack.settings.database_url))
 
 
@@ -73,12 +75,12 @@ def test_whoever_does_not_work_is_shown_with_why_and_logs(app: Flask, stack: Hom
     def states() -> dict[str, dict[str, Any]]:
         return {one["name"]: one for one in reader.get("/api/processes").get_json()["processes"]}
 
-    wait_for(lambda: "starts again and again Exited too quickly" in look().get("broken", ""), "BACKOFF", 60)
-    assert set(look()) == {"broken"}, "neither who works nor who waits to be asked"
+    eventually(lambda: "starts again and again Exited too quickly" in look().get("broken", ""), "BACKOFF")
+    eventually(lambda: set(look()) == {"broken"}, "neither who works nor who waits to be asked")
     assert '<a href="/logs?process=broken">' in visitor.get("/workers").text
     # A worker is on the page from its first heartbeat, which may come after supervisord calls it RUNNING.
     heard = '<a href="/logs?process=idle_00">'
-    wait_for(lambda: "broken" in look() and heard in visitor.get("/workers").text, "a worker is heard of", 30)
+    eventually(lambda: "broken" in look() and heard in visitor.get("/workers").text, "a worker is heard of")
     assert states()["idle_00"]["state"] == "RUNNING"
     assert states()["byhand"] == {
         "name": "byhand", "group": "byhand", "owner": "byhand", "kind": "service", "state": "STOPPED",
@@ -104,7 +106,7 @@ def test_a_frozen_worker_is_told_apart_from_one_that_works(app: Flask, stack: Ho
         app.extensions["mailcrew"].forget_shared()
         return missed(visitor.get("/workers?queue=idle").text).get("idle_00", "")
 
-    wait_for(lambda: f"Runs (pid {pid}) and has not been heard of" in said(), "that it is silent", 90)
+    eventually(lambda: f"Runs (pid {pid}) and has not been heard of" in said(), "that it is silent", 90)
     assert said().startswith("idle silent")
 
 

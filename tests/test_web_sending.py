@@ -118,8 +118,8 @@ def test_workers_of_its_own_come_and_go(stack: HomeStack, db: Db, campaign: int)
     sender = caller(create_app(stack.settings, db=db), "send")
     said = sender.post(f"/api/campaigns/{campaign}/boost", {"workers": 2}).get_json()
     assert (said["workers"], len(said["started"])) == (2, 2)
-    eventually(lambda: len(stack.pgrep(f"--queues campaign_{campaign} ")) == 2, "two workers of its own", 60)
+    eventually(lambda: len(stack.pgrep(f"--queues campaign_{campaign} ")) == 2, "two workers of its own")
     said = sender.post(f"/api/campaigns/{campaign}/boost", {"workers": 0}).get_json()
     assert len(said["leaving"]) == 2
-    eventually(lambda: not stack.pgrep(f"--queues campaign_{campaign} "), "they have gone", 60)
+    eventually(lambda: not stack.pgrep(f"--queues campaign_{campaign} "), "they have gone")
     assert find_campaign(campaign).boost == 0

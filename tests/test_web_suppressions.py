@@ -94,9 +94,9 @@ def test_a_worker_blocks_whom_a_domain_means_and_reads_a_file(admin: Caller, db:
     admin.post("/api/suppressions", {"rule": "@example.test"})
     import_id = send_file(admin, "@other.test\nann@here.test\n").get_json()["id"]
     with WorkerProcess(here, "--queues", "mail", name="mail_00"):
-        eventually(lambda: set(statuses(db).values()) == {"blocked"}, "everybody is blocked", 60)
-        eventually(lambda: admin.get(f"/api/imports/{import_id}").get_json()["state"] == "done", "it is read", 60)
-        eventually(lambda: not is_any_opening(db), "every rule is done", 60)
+        eventually(lambda: set(statuses(db).values()) == {"blocked"}, "everybody is blocked")
+        eventually(lambda: admin.get(f"/api/imports/{import_id}").get_json()["state"] == "done", "it is read")
+        eventually(lambda: not is_any_opening(db), "every rule is done")
 
 
 def test_a_rule_is_added_while_redis_is_away(db: Db, here: Settings, tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ import pytest
 from app.config import ROOT, Settings, make_home, read_settings
 from app.db import Db, connect, migrate
 from app.models import tables
+from app.workers.main import MODULES
 from tests.services import need, private_mariadb
-from tests.smtp_faults import Event, Fault, delayed
+from tests.smtp_faults import Event, Fault
 from tests.smtp_server import SmtpServer
 from tests.test_worker_process import QUICK, broker, own, scheduled, tick
 from tests.working import MortalRedis, WorkerProcess, eventually
@@ -29,33 +30,38 @@ SHORT = ("--timeout", "1", "--threads", "1")
 
 
 class SlowServer(SmtpServer):
-    """Takes `seconds` for the reply to the content of its third mail."""
+    """Takes `seconds` for the reply to the content of its third mail, or until told to `go_on`."""
 
-    def __init__(self, seconds: float) -> None:
-        self.reached = threading.Event()
+    def __init__(self, seconds: float = 600) -> None:
+        self.reached, self.go_on = threading.Event(), threading.Event()
 
         def plan(event: Event) -> Fault | None:
             if event.verb == "DOT" and event.count == 3:
                 self.reached.set()
-                return delayed(seconds)
+                self.go_on.wait(seconds)
             return None
 
         super().__init__(plan=plan)
 
+    def __exit__(self, *_: object) -> None:
+        self.go_on.set()
+        super().__exit__()
+
 
 @pytest.mark.usefixtures("broker")
 def test_two_terms_while_a_slow_server_is_waited_for(db: Db, own: Settings) -> None:
-    server = SlowServer(2)
+    server = SlowServer()
     with server:
         campaign_id = scheduled(db, server, 20)
         with WorkerProcess(own, *SHORT, **QUICK) as worker:
             tick(own)
-            assert server.reached.wait(20), worker.text()
+            assert server.reached.wait(60), worker.text()
             worker.tell(signal.SIGTERM)
             worker.wait_for("Worker received shutdown signal")
             worker.tell(signal.SIGTERM)
             worker.wait_for("signal ignored: already stopping")
-            assert worker.wait(30) == 0
+            server.go_on.set()
+            assert worker.wait() == 0
             (received,) = worker.lines("Worker received shutdown signal")
             (ignored,) = worker.lines("signal ignored: already stopping")
             (ended,) = worker.lines("Worker gracefully shutdown")
@@ -75,13 +81,15 @@ def test_two_terms_while_a_slow_server_is_waited_for(db: Db, own: Settings) -> N
 
 @pytest.mark.usefixtures("broker")
 def test_a_stop_that_no_signal_asked_for_is_forced_too_and_names_what_is_in_hand(db: Db, own: Settings) -> None:
-    server = SlowServer(600)
+    server = SlowServer()
     with server:
         campaign_id = scheduled(db, server, 20)
-        # Any worker is over one megabyte.
-        with WorkerProcess(own, *SHORT, "--memory", "1", **QUICK, STOP_GRACE_SECONDS="1") as worker:
+        # Any worker is over one megabyte, and this one looks when it has its third mail in hand.
+        with WorkerProcess(
+            own, *SHORT, "--memory", "1", "--modules", f"{MODULES},tests.late_look", **QUICK, STOP_GRACE_SECONDS="1"
+        ) as worker:
             tick(own)
-            assert server.reached.wait(20), worker.text()
+            assert server.reached.wait(60), worker.text()
             worker.wait_for("memory limit reached: finishing, then a fresh start")
             assert worker.wait(60) == 1
             (forced,) = worker.lines("Worker forced to exit: what is in hand did not end in time")
@@ -130,7 +138,8 @@ def _kill_database(db: Db, where: Path) -> None:
         os.kill(int(pid.read_text()), signal.SIGKILL)
     else:
         # SQLite has no process: its files go, and in their place is what cannot be opened.
-        shutil.rmtree(where)
+        gone = where.rename(where.with_name("gone"))
+        shutil.rmtree(gone, ignore_errors=True)
     db.close()
 
 
@@ -155,7 +164,7 @@ def test_a_worker_alone_in_the_world_ends_within_its_grace_time(
         **os.environ, "MAILCREW_HOME": str(settings.home), "REDIS_URL": settings.redis_url,
         "DATABASE_URL": settings.database_url, "STOP_GRACE_SECONDS": "1", **QUICK,
     }  # fmt: skip
-    server = SlowServer(600)
+    server = SlowServer()
     with server:
         scheduled(db, server, 20)
         parent = subprocess.Popen(
@@ -165,15 +174,15 @@ def test_a_worker_alone_in_the_world_ends_within_its_grace_time(
         pid = int(parent.stdout.readline())
         parent.stdout.close()
         try:
-            eventually(lambda: "Signal handlers registered" in out.read_text(), "the worker is up")
+            eventually(lambda: out.exists() and "Signal handlers registered" in out.read_text(), "the worker is up")
             tick(replace(settings))
-            assert server.reached.wait(30), out.read_text() + err.read_text()
+            assert server.reached.wait(60), out.read_text() + err.read_text()
             parent.kill()
             redis_server.kill()
             _kill_database(db, where)
             parent.wait()
             # 2 s until it notices, 11 s of grace; the rest is for a busy machine.
-            eventually(lambda: not _runs(pid), "it has ended by itself", 40)
+            eventually(lambda: not _runs(pid), "it has ended by itself")
         finally:
             if _runs(pid):
                 os.kill(pid, signal.SIGKILL)

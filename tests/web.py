@@ -52,11 +52,11 @@ def error_of(response: TestResponse) -> dict[str, Any]:
 
 
 def plant(client: redis.Redis, pid: int, host: str = "h", **changes: object) -> None:
-    """A fresh heartbeat of a worker that is somewhere else."""
+    """A heartbeat of a worker that is somewhere else, which stays fresh."""
     seconds, micros = client.time()
     status = {
         "pid": pid, "host": host, "program": f"send_{pid}", "queues": ["send"], "threads": 2, "is_processing": False,
         "processed_count": 7, "rate_per_second": 1.5, "rss_mb": 40.0, "uptime": 3.0, "campaign_id": None,
-        "beat_at": seconds + micros / 1e6,
+        "beat_at": seconds + micros / 1e6 + 3600,
     }  # fmt: skip
     client.hset(KEY, f"{host}:{pid}", json.dumps({**status, **changes}))

@@ -18,15 +18,26 @@ import redis
 from dramatiq.brokers.redis import RedisBroker
 
 from app.config import ROOT, Settings
+from app.errors import Unavailable
 from app.workers.loop import WorkerLoop
 from tests.services import need
 
 
-def eventually(condition: Callable[[], object], what: str, seconds: float = 20) -> None:
-    """Wait until the condition holds; fails with `what` when it does not in time."""
+def eventually(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
+    """Wait until the condition holds; fails with `what` when it does not in time.
+
+    Who does not answer yet (OSError, Unavailable) is asked again. The last look is after the deadline: this
+    process may have stood still itself.
+    """
     deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+    while True:
+        late, trouble = time.monotonic() > deadline, ""
+        try:
+            if condition():
+                return
+        except (OSError, Unavailable) as error:
+            trouble = f" ({type(error).__name__}: {error})"
+        assert not late, f"not within {seconds} s: {what}{trouble}"
         time.sleep(0.02)
 
 
@@ -162,7 +173,7 @@ class Running:
         self._thread = threading.Thread(target=self.loop.run)
         self._thread.start()
 
-    def end(self, seconds: float = 20) -> float:
+    def end(self, seconds: float = 60) -> float:
         """Tell it to stop and wait for it; how long that took."""
         began = time.monotonic()
         self.stop.set()
@@ -219,7 +230,7 @@ class WorkerProcess:
         self._process.kill()
         self._process.wait(20)
 
-    def wait(self, seconds: float = 20) -> int:
+    def wait(self, seconds: float = 60) -> int:
         """The exit code; fails with the log when the process does not end in time."""
         try:
             return self._process.wait(seconds)
@@ -245,7 +256,7 @@ class WorkerProcess:
                 found.append(fields)
         return found
 
-    def wait_for(self, event: str, seconds: float = 20) -> dict[str, Any]:
+    def wait_for(self, event: str, seconds: float = 60) -> dict[str, Any]:
         """The first log line of an event, waited for."""
         try:
             eventually(lambda: self.lines(event), event, seconds)

@@ -13,8 +13,8 @@ Value = TypeVar("Value")
 
 #: Different things kept at a time; those not asked for longest go first.
 MOST_KEPT = 256
-#: A value lives so many times longer than it takes to make.
-SHARE = 20
+#: A value lives so many times longer than it takes to make, and no longer than so many seconds for that reason.
+SHARE, LONGEST = 20, 30.0
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Shared(Generic[Value]):
     """A value for each key; one caller makes it while the others wait for it.
 
     It is kept for so many seconds, and longer when making it takes long: so no more than a twentieth of the time
-    goes into it.
+    goes into it. But not for ever: a machine that stood still while it was made says nothing of the next time.
     """
 
     def __init__(self, seconds: float, most: int = MOST_KEPT) -> None:
@@ -52,7 +52,7 @@ class Shared(Generic[Value]):
             if kept.failure is not None and kept.failed_at >= asked:
                 # One who tries again for each of them would have the last wait for all.
                 raise kept.failure
-            if kept.value is None or begun - kept.made_at >= max(self._seconds, SHARE * kept.took):
+            if kept.value is None or begun - kept.made_at >= max(self._seconds, min(LONGEST, SHARE * kept.took)):
                 kept.value = self._made(kept, make)
                 kept.made_at = time.monotonic()
                 kept.took = kept.made_at - begun

@@ -67,8 +67,10 @@ class Watcher:
 
     def fresh(self) -> Seen | None:
         """The last look; an old one is renewed meanwhile. None while the first one takes long."""
-        if self.seen is None or _now() - self.seen.at > FRESH_SECONDS * 1000:
+        if self._is_old():
             with self._lock:
+                if not self._is_old():
+                    return self.seen  # another one has looked meanwhile
                 asked = self._asker.begin()
             if self.seen is None:
                 try:
@@ -76,6 +78,9 @@ class Watcher:
                 except Unavailable:
                     pass  # what comes later is shown later
         return self.seen
+
+    def _is_old(self) -> bool:
+        return self.seen is None or _now() - self.seen.at > FRESH_SECONDS * 1000
 
     def reread(self) -> None:
         """Somebody has acknowledged something."""

@@ -13,6 +13,7 @@ from typing import Any
 from app.addresses import EVERYTHING
 from app.mail.exchange import Way
 from app.schedules.checks.target import Wanted, wanted
+from tests.ports import free_port
 from tests.smtp_faults import Certificates
 
 #: For tests whose servers are on this machine.
@@ -67,7 +68,8 @@ class Site:
         self.visits: list[tuple[str, dict[str, str]]] = []
         self.closed = threading.Event()
         self._certificates = certificates
-        self.port = 0
+        # So that nobody else has it after `down`.
+        self.port = free_port()
         self._open()
 
     def __enter__(self) -> Site:
@@ -90,7 +92,6 @@ class Site:
 
     def _open(self) -> None:
         self._server = _Server(("127.0.0.1", self.port), Visit)
-        self.port = self._server.server_port
         self._server.site = self  # type: ignore[attr-defined]
         if self._certificates:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -39,19 +39,19 @@ def test_the_text_is_waited_for_across_parts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parts", "pause", "hang_up", "error"),
+    ("parts", "pause", "hang_up", "seconds", "error"),
     [
-        ([b"554 go away\r\n"], 0, True, "when the connection was closed; it said “554 go away”"),
-        ([], 0, True, "when the connection was closed; it said nothing"),
-        ([b"\x00\x1b[31mred\r\n"], 0, True, "it said “[31mred”"),
-        ([], 0, False, "when 1 s were over; it said nothing"),
-        ([b"."] * 1000, 0.05, False, "when 1 s were over; it said “..."),
-        ([b"no " * 20_000] * 50, 0, False, "when 64 KiB had come"),
+        ([b"554 go away\r\n"], 0, True, 30, "when the connection was closed; it said “554 go away”"),
+        ([], 0, True, 30, "when the connection was closed; it said nothing"),
+        ([b"\x00\x1b[31mred\r\n"], 0, True, 30, "it said “[31mred”"),
+        ([], 0, False, 3, "when 3 s were over; it said nothing"),
+        ([b"."] * 1000, 0.05, False, 3, "when 3 s were over; it said “."),
+        ([b"no " * 20_000] * 50, 0, False, 30, "when 64 KiB had come"),
     ],
 )
-def test_without_the_text_it_is_down(parts: list[bytes], pause: float, hang_up: bool, error: str) -> None:
+def test_without_the_text_it_is_down(parts: list[bytes], pause: float, hang_up: bool, seconds: int, error: str) -> None:
     with Port(*parts, pause=pause, hang_up=hang_up) as port, Watch() as watch:
-        outcome = checked(tcp(port.port, keyword="220", timeout_seconds=1))
+        outcome = checked(tcp(port.port, keyword="220", timeout_seconds=seconds))
     assert outcome.error
     assert outcome.error.startswith("the text “220” had not come")
     assert error in outcome.error

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -23,9 +21,11 @@ from app.queues.workers import KEY
 from app.scaling.groups import connected
 from app.scaling.supervisord import ALIVE, WANTED
 from app.scaling.table import SLOT_NAME
+from tests.deployed import kill_all
 from tests.scaling.load_actors import DONE, GATE, TAKEN
 from tests.services import need
-from tests.supervised import REDIS, Stack, wait_for
+from tests.supervised import REDIS, Stack
+from tests.working import eventually
 
 WORKER = f"""
 import sys
@@ -65,7 +65,7 @@ class Crowd:
 
     def __init__(self, directory: Path, *queues: str, sleeping: bool = False) -> None:
         (directory / "root").mkdir()
-        self.stack = Stack(directory / "root", directory / "home", REDIS + "".join(queues), as_shipped=False)
+        self.stack = Stack(directory / "root", directory / "home", REDIS + "".join(queues), startsecs=0)
         if not sleeping:
             (self.stack.root / "bin" / "worker").write_text(WORKER)
         self._managers: list[subprocess.Popen[str]] = []
@@ -94,8 +94,7 @@ class Crowd:
 
     def end(self) -> None:
         self._end_managers()
-        for process in self.stack.found():
-            os.kill(process.pid, signal.SIGKILL)
+        kill_all(self.stack.found())
 
     def clear(self) -> None:
         """No manager, no slot, no task, no memory of what was: as it was started, with the same base workers."""
@@ -105,7 +104,7 @@ class Crowd:
             for group in slots:
                 client.stop_group(group)
             self.open_gate(1_000_000)
-            wait_for(lambda: not any(p.group in slots and p.state in ALIVE for p in client.processes()), "they go", 60)
+            eventually(lambda: not any(p.group in slots and p.state in ALIVE for p in client.processes()), "they go")
             for group in slots:
                 client.remove(group)
         for path in (*self.settings.conf_d.glob("*-burst-*"), *self.settings.conf_d.glob("campaign_*")):

@@ -12,7 +12,7 @@ import pytest
 
 from app.scaling.history import last_decisions
 from tests.scaling.crowd import Crowd, Shared, entry
-from tests.supervised import wait_for
+from tests.working import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ def crowd(shared: Shared) -> Iterator[Crowd]:
 
 
 def grown_to(crowd: Crowd, queue: str, count: int) -> dict[str, int]:
-    wait_for(lambda: len(crowd.pids(queue)) == count, f"{count} workers of {queue}", LONG)
+    eventually(lambda: len(crowd.pids(queue)) == count, f"{count} workers of {queue}", LONG)
     return crowd.pids(queue)
 
 
@@ -45,7 +45,7 @@ def test_workers_follow_the_load_and_those_who_stay_keep_their_pids(crowd: Crowd
     four = grown_to(crowd, "work", 4)
     crowd.put("work", *range(40, 110))
     nine = grown_to(crowd, "work", 9)
-    wait_for(lambda: len(set(crowd.taken().values())) == 9, "all nine have a task in hand", LONG)
+    eventually(lambda: len(set(crowd.taken().values())) == 9, "all nine have a task in hand", LONG)
     # 80 may end. Of the last 30 each worker has one in hand and 21 wait: work for three.
     crowd.open_gate(80)
     three = grown_to(crowd, "work", 3)
@@ -54,11 +54,11 @@ def test_workers_follow_the_load_and_those_who_stay_keep_their_pids(crowd: Crowd
     assert not held & set(crowd.done())
     crowd.open_gate(1000)
     last = grown_to(crowd, "work", 2)
-    wait_for(lambda: set(crowd.states("work")) == set(last), "all others are gone", LONG)
+    eventually(lambda: set(crowd.states("work")) == set(last), "all others are gone", LONG)
 
     assert two.items() <= four.items() <= nine.items()
     assert two.items() == last.items() <= three.items() <= nine.items()
-    wait_for(lambda: len(crowd.done()) == 110, "every task has ended", LONG)
+    eventually(lambda: len(crowd.done()) == 110, "every task has ended", LONG)
     assert set(crowd.done().values()) == {1}
     records = last_decisions(crowd.db, 1000, "work")
     moves = [(r.workers, r.target) for r in records if r.workers != r.target]
@@ -83,14 +83,14 @@ def test_supervisord_killed_and_started_again_in_the_middle(crowd: Crowd) -> Non
     os.kill(next(p.pid for p in crowd.stack.found() if p.is_supervisord), signal.SIGKILL)
     crowd.open_gate(1000)
     crowd.stack.run("start")
-    wait_for(lambda: set(range(40)) <= set(crowd.done()), "every task has ended", LONG)
+    eventually(lambda: set(range(40)) <= set(crowd.done()), "every task has ended", LONG)
     crowd.put("work", *range(2000, 2040))
     grown_to(crowd, "work", 4)
     crowd.open_gate(3000)
-    wait_for(lambda: len(crowd.done()) == 80, "every task has ended", LONG)
+    eventually(lambda: len(crowd.done()) == 80, "every task has ended", LONG)
     grown_to(crowd, "work", 2)
 
-    wait_for(lambda: set(crowd.states("work")) == {"work_00", "work_01"}, "all others are gone", LONG)
+    eventually(lambda: set(crowd.states("work")) == {"work_00", "work_01"}, "all others are gone", LONG)
     assert len([p for p in crowd.stack.found() if p.group.startswith("work")]) == 2
 
 
@@ -98,7 +98,7 @@ def test_a_worker_that_does_not_end_holds_up_nobody_else(crowd: Crowd) -> None:
     crowd.put("slow", *range(1000, 1013))
     crowd.begin_manager(*QUICK)
     grown_to(crowd, "slow", 2)
-    wait_for(lambda: len(set(crowd.taken().values())) == 2, "both have a task in hand", LONG)
+    eventually(lambda: len(set(crowd.taken().values())) == 2, "both have a task in hand", LONG)
 
     crowd.redis.delete("dramatiq:slow")
     grown_to(crowd, "slow", 1)
@@ -112,5 +112,5 @@ def test_a_worker_that_does_not_end_holds_up_nobody_else(crowd: Crowd) -> None:
     assert [name for name, (state, _) in crowd.states("slow").items() if state == "STOPPING"] == leaving
     assert not [number for number in crowd.done() if number >= 1000]
     crowd.open_gate(2000)
-    wait_for(lambda: set(crowd.states("slow")) == {"slow_00"}, "it has gone", LONG)
+    eventually(lambda: set(crowd.states("slow")) == {"slow_00"}, "it has gone", LONG)
     assert len([number for number in crowd.done() if number >= 1000]) == 2

@@ -21,7 +21,8 @@ from app.scaling.files import slot_is_on
 from app.scaling.history import last_decisions
 from tests.scaling.crowd import KILLED_BETWEEN, LITTLE_MEMORY, Crowd, Shared, entry
 from tests.sending import add_list, add_people, draft, start
-from tests.supervised import queue, wait_for
+from tests.supervised import queue
+from tests.working import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +49,7 @@ def crowd(shared: Shared) -> Iterator[Crowd]:
 
 
 def grown_to(crowd: Crowd, queue: str, count: int) -> dict[str, int]:
-    wait_for(lambda: len(crowd.pids(queue)) == count, f"{count} workers of {queue}", LONG)
+    eventually(lambda: len(crowd.pids(queue)) == count, f"{count} workers of {queue}", LONG)
     return crowd.pids(queue)
 
 
@@ -64,7 +65,7 @@ def empty(crowd: Crowd, queue: str) -> None:
 def test_a_second_manager_says_who_holds_it(crowd: Crowd) -> None:
     manager = crowd.begin_manager(*QUICK)
     lock = crowd.settings.run / "queue-manager.lock"
-    wait_for(lambda: lock.exists() and str(manager.pid) in lock.read_text(), "it holds the lock", LONG)
+    eventually(lambda: lock.exists() and str(manager.pid) in lock.read_text(), "it holds the lock", LONG)
 
     said = crowd.manage("--once", code=1)
 
@@ -167,7 +168,7 @@ def test_without_redis_or_database_nobody_is_taken_away(crowd: Crowd) -> None:
     finally:
         del crowd.stack.environ["DATABASE_URL"]
         crowd.stack.supervisorctl("start", "redis:*")
-        wait_for(lambda: crowd.redis_answers, "Redis is back", LONG)
+        eventually(lambda: crowd.redis_answers, "Redis is back", LONG)
 
     assert crowd.pids("work") == before
 
@@ -180,7 +181,7 @@ def test_an_update_that_fails_is_reported_and_tried_again_until_it_succeeds(crow
     manager = crowd.begin_manager(*QUICK, "--max", "2")
 
     crowd.put("work", *range(20))
-    wait_for(lambda: bool(last_decisions(crowd.db, 1000, "work")), "it has decided", LONG)
+    eventually(lambda: bool(last_decisions(crowd.db, 1000, "work")), "it has decided", LONG)
     assert slot_is_on(crowd.settings, "work-burst-1")
     assert crowd.pids("work") == before
     broken.unlink()
@@ -265,7 +266,7 @@ def want(crowd: Crowd, campaign: int, workers: int, status: str = "sending") -> 
 
 
 def boosted(crowd: Crowd, campaign: int, count: int) -> dict[str, int]:
-    wait_for(lambda: len(of_campaign(crowd, campaign)) == count, f"{count} of its own", LONG)
+    eventually(lambda: len(of_campaign(crowd, campaign)) == count, f"{count} of its own", LONG)
     return of_campaign(crowd, campaign)
 
 
@@ -291,7 +292,7 @@ def test_a_boost_in_the_database_is_brought_about_and_ended_by_the_manager(crowd
     assert {name.split("_")[1] for name in two} == {f"{campaign}-1", f"{campaign}-2"}
     assert two.items() <= three.items()
     assert crowd.pids("send") == base
-    wait_for(lambda: not list(crowd.settings.conf_d.glob("campaign_*")), "nothing of it is left", LONG)
+    eventually(lambda: not list(crowd.settings.conf_d.glob("campaign_*")), "nothing of it is left", LONG)
     # Killed and started anew it does as before: all it knows of a boost stands in the database.
     want(crowd, campaign, 2)
     manager.kill()
@@ -313,7 +314,7 @@ def test_while_sqlite_is_locked_for_writing_it_goes_on_and_writes_down_later(cro
     def changes() -> list[tuple[int, int]]:
         return [(r.workers, r.target) for r in last_decisions(crowd.db, 1000, "work") if r.workers != r.target]
 
-    wait_for(lambda: bool(changes()), "the decision of then is written down", LONG)
+    eventually(lambda: bool(changes()), "the decision of then is written down", LONG)
     assert changes() == [(1, 3)]
     assert crowd.pids("work") == up
 

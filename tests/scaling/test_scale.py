@@ -10,7 +10,8 @@ import pytest
 
 from tests.scaling.crowd import Crowd, entry
 from tests.services import need
-from tests.supervised import REDIS, Stack, queue, wait_for
+from tests.supervised import REDIS, Stack, queue
+from tests.working import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -68,11 +69,11 @@ def test_a_word_survives_the_stack_and_a_stopped_queue_is_left_alone(make_crowd:
 
     crowd.stack.run("start", "work")
     crowd.manage("--once")
-    wait_for(lambda: len(crowd.pids("work")) == 3, "the word of before counts again")
+    eventually(lambda: len(crowd.pids("work")) == 3, "the word of before counts again")
     crowd.stack.run("stop")
     assert "supervisord does not run: kept for the next start" in crowd.stack.run("scale", "work", "1")
     crowd.stack.run("start")
-    wait_for(lambda: len(crowd.pids("work")) == 1, "the word given meanwhile counts")
+    eventually(lambda: len(crowd.pids("work")) == 1, "the word given meanwhile counts")
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def test_a_word_survives_the_stack_and_a_stopped_queue_is_left_alone(make_crowd:
 )
 def test_a_wrong_word_is_refused_before_anything_is_changed(tmp_path: Path, words: list[str], problem: str) -> None:
     (tmp_path / "root").mkdir()
-    stack = Stack(tmp_path / "root", tmp_path / "home", REDIS + entry("work", 1, 2), as_shipped=True)
+    stack = Stack(tmp_path / "root", tmp_path / "home", REDIS + entry("work", 1, 2), startsecs=1)
 
     process = stack.begin("scale", *words)
     _, said = process.communicate(timeout=60)
@@ -109,7 +110,7 @@ def test_another_number_in_the_table_restarts_nobody(make_crowd: MakeCrowd) -> N
     more = crowd.stack.pids()
     crowd.stack.table = REDIS + queue("send", 1) + queue("kept")
     crowd.stack.run("update")
-    wait_for(lambda: "send_01" not in crowd.stack.pids(), "one of the two is gone")
+    eventually(lambda: "send_01" not in crowd.stack.pids(), "one of the two is gone")
     fewer = crowd.stack.pids()
     crowd.stack.run("render")
     # Plain supervisorctl finds nothing to do either.
@@ -132,7 +133,7 @@ def test_slots_follow_the_table_and_go_with_their_queue(make_crowd: MakeCrowd) -
 
     crowd.stack.table = REDIS + queue("send", 1, "max = 3\nmemory = 128") + queue("kept")
     crowd.stack.run("update")
-    wait_for(lambda: "send-burst-1_00" in crowd.stack.pids(), "the slot runs again")
+    eventually(lambda: "send-burst-1_00" in crowd.stack.pids(), "the slot runs again")
     command = Path(f"/proc/{crowd.stack.pids()['send-burst-1_00']}/cmdline").read_bytes()
     assert b"128" in command.split(b"\0")
 

@@ -41,7 +41,7 @@ def worker(settings: Settings, *arguments: str, **environ: str) -> WorkerProcess
 
 
 def statuses(db: Db) -> list[tuple[int, str]]:
-    return [(run.user_id, run.status) for run in ScheduleRun.select().order_by(ScheduleRun.user_id)]
+    return [(run.user_id, run.status) for run in ScheduleRun.select().order_by(ScheduleRun.user_id, ScheduleRun.id)]
 
 
 def test_whoever_is_due_is_checked_once_whatever_is_enqueued_besides(
@@ -54,7 +54,7 @@ def test_whoever_is_due_is_checked_once_whatever_is_enqueued_besides(
     put_new(client, "monitor", "monitor", {"stray": (users[0], "x" * 32)})
 
     with worker(settings), worker(settings):
-        eventually(lambda: len(statuses(db)) == 30, "all have run", 60)
+        eventually(lambda: len(statuses(db)) == 30, "all have run")
         eventually(lambda: client.hlen(keys.messages("monitor")) == 0, "the queue is empty")
 
     assert statuses(db) == [(user, "ok") for user in users]
@@ -117,7 +117,7 @@ def test_a_stopping_worker_ends_its_run_and_hands_the_rest_back(
     assert statuses(db) == [(first, "ok")]
     assert schedule(second).state is ScheduleState.QUEUED
     with worker(settings):
-        eventually(lambda: len(statuses(db)) == 2, "the other one runs too", 60)
+        eventually(lambda: len(statuses(db)) == 2, "the other one runs too")
 
 
 def test_threads_are_those_of_the_flag_then_of_the_environment(settings: Settings, db: Db) -> None:
