@@ -199,7 +199,7 @@ def test_what_a_killed_supervisord_left_behind_is_stopped(make_stack: MakeStack)
     stack = make_stack(REDIS + queue("send"))
     stack.run("start")
     kill_supervisord(stack)
-    assert {p.name for p in stack.found()} == {"redis", "send_00"}
+    eventually(lambda: {p.name for p in stack.found()} == {"redis", "send_00"}, "what it left behind")
 
     said = stack.run("stop")
 
