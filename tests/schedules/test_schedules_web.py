@@ -10,6 +10,8 @@ from flask import Flask
 from app.db import Db
 from app.models.schedules import User
 from app.schedules.times import MINUTE
+from app.web.console.formats import instant
+from tests.console import logged_in
 from tests.schedules.conftest import Cron
 from tests.schedules.people import SLACK_MS, Checks, add_users, schedule
 from tests.web import caller, error_of
@@ -71,6 +73,8 @@ def test_a_bad_change_names_its_field_and_makes_nobody(app: Flask, body: dict[st
 def test_run_now_makes_due_at_once_and_keeps_the_rhythm(app: Flask, db: Db, cron: Cron) -> None:
     (user,) = add_users(db, 1, minutes=60, due=db.now_ms() + 30 * MINUTE)
     regular = schedule(user).next_run_at
+    hint = logged_in(app).get(f"/schedules/{user}").text.partition("The rhythm stays; its next run is at")[2]
+    assert hint.strip().startswith(str(instant(regular))), "the page promises it"
 
     me = caller(app)
     assert me.post(f"/api/schedules/{user}/run", {}).status_code == 200

@@ -10,11 +10,13 @@ const precise = new Intl.DateTimeFormat(language, {
   month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23",
 });
 const since = new Intl.RelativeTimeFormat(language, {numeric: "always", style: "short"});
+const now = new Intl.RelativeTimeFormat(language, {numeric: "auto"}).format(0, "second");
 const steps = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
 
 function ago(seconds) {
   const [unit, size] = steps.find(([, size]) => Math.abs(seconds) >= size) ?? steps[3];
-  return since.format(-Math.trunc(seconds / size), unit);
+  const count = Math.trunc(seconds / size);
+  return count ? since.format(-count, unit) : now;
 }
 
 function showTimes(where) {

@@ -7,10 +7,11 @@ from typing import Any
 from flask import Response, make_response, request
 
 from app.errors import UsageError
+from app.models.schedules import Schedule
 from app.schedules.checks.board import board, last_outages
 from app.schedules.search import late_ms
 from app.schedules.store import recent_runs, show_schedule
-from app.schedules.times import LONGEST, MINUTE, SHORTEST, Due, after_claim
+from app.schedules.times import LONGEST, MINUTE, SHORTEST, Due, after_claim, due_now
 from app.web.campaigns import LARGEST_ID
 from app.web.console.page import Page, render
 from app.web.console.pages.schedules import minutes_of
@@ -42,7 +43,7 @@ def look(user_id: int) -> dict[str, Any]:
         "one": one,
         "late": late_ms(one, now),
         "expired": one.locked_until is not None and one.locked_until < now,
-        "rhythm": after_claim(Due(one.next_run_at, one.rhythm_at), one.interval_minutes * MINUTE, now).due.next_run_at,
+        "rhythm": _after_a_run_now(one, now),
         "lines": lines,
         "plotted": [(str(x.id), x.wanted.name, colour) for x, colour in zip(plotted(targets), COLOURS, strict=False)],
         "hours": hours_of(one),
@@ -51,6 +52,13 @@ def look(user_id: int) -> dict[str, Any]:
         "shortest": SHORTEST,
         "longest": LONGEST,
     }
+
+
+def _after_a_run_now(one: Schedule, now: int) -> int:
+    """When the run after one that is asked for now would be; ms since 1970."""
+    interval = one.interval_minutes * MINUTE
+    asked = due_now(Due(one.next_run_at, one.rhythm_at), interval, now)
+    return after_claim(asked, interval, now).due.next_run_at
 
 
 @page.post(f"{PATH}/run")
