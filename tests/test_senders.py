@@ -14,6 +14,7 @@ from app import config
 from app.campaigns.lifecycle import find_campaign
 from app.campaigns.progress import progress_of
 from app.cli.main import main
+from app.cli.senders import lines
 from app.config import Settings
 from app.db import Db
 from app.errors import UsageError
@@ -56,22 +57,22 @@ def campaign_from(db: Db, settings: Settings, sender: str, people: int = 3) -> i
 
 def test_a_sender_is_known_by_its_address_however_it_is_written(db: Db) -> None:
     assert pause_sender(db, "Shop <News@Shop.TEST>", None, NOW)
-    (one,) = senders(db, NOW)
+    (one,) = senders(db)
     assert (one.sender, one.state, one.reason, one.paused_at) == ("news@shop.test", "paused", BY_HAND, NOW)
     assert not pause_sender(db, "news@shop.test", None, NOW + 1)
-    assert senders(db, NOW)[0].reason == BY_HAND
+    assert senders(db)[0].reason == BY_HAND
     assert not pause_sender(db, "NEWS@shop.test", "  on a\nblocklist ", NOW + 1)
-    assert (senders(db, NOW)[0].reason, senders(db, NOW)[0].paused_at) == ("on a blocklist", NOW)
+    assert (senders(db)[0].reason, senders(db)[0].paused_at) == ("on a blocklist", NOW)
     assert resume_sender(db, "news@SHOP.test")
     assert not resume_sender(db, "news@shop.test")
-    assert senders(db, NOW) == []
+    assert senders(db) == []
 
 
 @pytest.mark.parametrize(("address", "reason"), [("nobody", ""), ("", ""), ("a@b c", ""), ("a@b.test", "x" * 501)])
 def test_what_is_no_address_or_too_long_is_refused(db: Db, address: str, reason: str) -> None:
     with pytest.raises(UsageError):
         pause_sender(db, address, reason, NOW)
-    assert senders(db, NOW) == []
+    assert senders(db) == []
 
 
 def test_senders_are_shown_with_their_trouble_and_campaigns(db: Db, settings: Settings) -> None:
@@ -79,12 +80,13 @@ def test_senders_are_shown_with_their_trouble_and_campaigns(db: Db, settings: Se
     first, second = (campaign_from(db, settings, sender) for sender in ("News@shop.test", "care@shop.test"))
     Spot(ids[0], "one", "care@shop.test").cool_down(db, Trouble(), "450 4.7.1 slow down", NOW)
     pause_sender(db, "old@shop.test", "retired", NOW)
-    care, news, old = senders(db, NOW)
+    care, news, old = senders(db)
     assert (care.state, care.campaigns, [c.server for c in care.cooldowns]) == ("cooling", [second], ["one"])
     assert care.cooldowns[0].reason == "450 4.7.1 slow down"
     assert (news.sender, news.state, news.campaigns) == ("news@shop.test", "active", [first])
     assert (old.state, old.campaigns) == ("paused", [])
-    assert [one.sender for one in senders(db, NOW + 3_600_000) if one.cooldowns] == []
+    assert "tried again at" in lines(care, NOW)[1]
+    assert "tried with the next mail" in lines(care, NOW + 3_600_000)[1], "in trouble until a mail is taken"
 
 
 def test_a_campaign_that_waited_goes_on_at_once_when_its_sender_is_resumed(db: Db, settings: Settings) -> None:

@@ -43,11 +43,10 @@ def traffic(db: Db, end: int) -> None:
 
 
 def who(db: Db, end: int) -> None:
-    now = db.now_ms()
     assert len(open_campaigns(db)[1]) == 1
     assert len(users_of(db, 1)) == 1
-    cooling_at(db, 1, now)
-    senders(db, now)
+    cooling_at(db, 1)
+    senders(db)
 
 
 @pytest.mark.parametrize("path", [traffic, who])

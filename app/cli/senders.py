@@ -55,7 +55,7 @@ def add(commands: Any) -> None:
 def run_list(args: argparse.Namespace) -> int:
     _, db = open_home()
     now = db.now_ms()
-    found = senders(db, now)
+    found = senders(db)
     if args.json:
         print(json.dumps([sender_document(one) for one in found], ensure_ascii=False))
         return 0
@@ -105,7 +105,8 @@ def lines(one: SenderView, now: int) -> list[str]:
     return [
         f"{one.sender:30} {one.state}{why}{which}",
         *(
-            f"  server {c.server}: {c.reason}, tried again at {shown_at(c.until, c.timezone, now)}"
+            f"  server {c.server}: {c.reason}, tried "
+            + (f"again at {shown_at(c.until, c.timezone, now)}" if c.until > now else "with the next mail")
             for c in one.cooldowns
         ),
     ]

@@ -19,6 +19,7 @@ from typing import TypeVar
 from app.db import Db
 from app.db.connection import Row
 from app.db.parts import marks, parts
+from app.lists.people import IMPORTED
 from app.lists.turn import take_turn, with_patience
 from app.mail.suppression import Listed, Rule, covering, rules_for
 from app.models.states import RuleKind, SubscriberStatus
@@ -106,6 +107,25 @@ def remove_rule(db: Db, rule: Rule) -> Removed:
         if len(rows) < PAGE:
             return Removed(gone, released)
         after = int(rows[-1][0])
+
+
+def release(db: Db, subscriber_id: int) -> bool:
+    """Make somebody active whom an import has blocked and no rule means; whether he was such a one.
+
+    Of rules that go they stay blocked: this is for a person who means this one. Raises Unavailable.
+    """
+    return with_patience(db, lambda: _release_imported(db, subscriber_id), AGAIN)
+
+
+def _release_imported(db: Db, subscriber_id: int) -> bool:
+    take_turn(db)
+    key = db.value(
+        "SELECT email_key FROM subscribers WHERE id = ? AND status = ? AND status_reason = ?",
+        subscriber_id, SubscriberStatus.BLOCKED, IMPORTED,
+    )  # fmt: skip
+    if key is None or rules_for(db, [str(key)]):
+        return False
+    return _move(db, [(subscriber_id, SubscriberStatus.ACTIVE, None, SubscriberStatus.BLOCKED)]) > 0
 
 
 def listed(db: Db) -> Iterator[Listed]:

@@ -90,24 +90,23 @@ def resume_sender(db: Db, text: str) -> bool:
     return resumed
 
 
-def cooling_at(db: Db, server_id: int, now: int) -> list[tuple[str, int, str]]:
-    """The addresses that a server does not take mails from for a while, until when (ms) and why; by name."""
+def cooling_at(db: Db, server_id: int) -> list[tuple[str, int, str]]:
+    """The addresses that a server does not take mails from, until when (ms; then one mail tries) and why; by name."""
     rows = db.rows(
         "SELECT sender, cooldown_until, cooldown_reason FROM sender_cooldowns WHERE server_id = ? "
-        "AND cooldown_until > ? ORDER BY sender",
-        server_id, now,
+        "AND cooldown_step > 0 ORDER BY sender",
+        server_id,
     )  # fmt: skip
     return [(str(sender), int(until), str(reason)) for sender, until, reason in rows]
 
 
-def senders(db: Db, now: int) -> list[SenderView]:
-    """The addresses that are paused, cooling down at a server, or being sent from; by name."""
+def senders(db: Db) -> list[SenderView]:
+    """The addresses that are paused, in trouble at a server, or being sent from; by name."""
     paused = {row[0]: row[1:] for row in db.rows("SELECT sender, reason, paused_at FROM paused_senders")}
     cooling: dict[str, list[Cooldown]] = {}
     for sender, until, reason, server, timezone in db.rows(
         "SELECT LOWER(d.sender), d.cooldown_until, d.cooldown_reason, s.name, s.timezone FROM sender_cooldowns d "
-        "JOIN servers s ON s.id = d.server_id WHERE d.cooldown_until > ? ORDER BY d.cooldown_until, s.name",
-        now,
+        "JOIN servers s ON s.id = d.server_id WHERE d.cooldown_step > 0 ORDER BY d.cooldown_until, s.name"
     ):
         cooling.setdefault(sender, []).append(Cooldown(server, int(until), reason, timezone))
     sending: dict[str, list[int]] = {}

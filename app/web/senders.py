@@ -80,7 +80,7 @@ def resume() -> dict[str, Any]:
 def seen() -> list[SenderView]:
     """The senders as they are now; asked for once a second, however many look."""
     here = resources()
-    found: list[SenderView] = here.shared("senders").get(None, lambda: senders(here.db, here.db.now_ms()))
+    found: list[SenderView] = here.shared("senders").get(None, lambda: senders(here.db))
     return found
 
 

@@ -94,6 +94,12 @@ def step_of(minutes: int, of_campaign: bool = False) -> int:
     return -(-step // HOUR_MINUTES) * HOUR_MINUTES if step > LONG_STEP and not of_campaign else step
 
 
+def step_of_campaign(db: Db, campaign: Campaign) -> int:
+    """How many seconds each point of a campaign's plot stands for, from its beginning."""
+    begin, end = _span(db, 0, campaign)
+    return step_of(end - begin, of_campaign=True) * 60
+
+
 def _span(db: Db, minutes: int, campaign: Campaign | None) -> tuple[int, int]:
     """From which minute to before which; a campaign that is over has a minute of nothing on both sides."""
     end = db.now_ms() // MINUTE_MS

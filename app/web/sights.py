@@ -89,7 +89,7 @@ def _look() -> Sight:
     return Sight(
         at=here.db.now_ms(), lines=tuple(_line(seen, queue) for queue in read.queues),
         workers=None if seen.workers is None else tuple(seen.workers),
-        sending=len(recipients), waiting=sum(r.due + r.later + r.leased for r in recipients),
+        sending=len(recipients), waiting=sum(r.due + r.later for r in recipients),
         rate=round(sum(r.rate_per_second for r in recipients), 1), troubles=seen.troubles,
     )  # fmt: skip
 

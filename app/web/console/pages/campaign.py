@@ -14,6 +14,7 @@ from app.campaigns.look import look_at
 from app.campaigns.told import replies_of, shares_of
 from app.campaigns.unknown import resend_unknown, settle_unknown
 from app.errors import UsageError
+from app.models.states import CampaignStatus
 from app.models.tables import CampaignList, List
 from app.web.audit import tell
 from app.web.campaigns import LARGEST_ID
@@ -21,6 +22,7 @@ from app.web.console.page import Page
 from app.web.halting import QUIET_SECONDS, SKIP_SECONDS
 from app.web.resources import resources
 from app.web.sending import boost_to, schedule_at
+from app.web.series import step_of_campaign
 
 page = Page("campaign", under="campaigns")
 
@@ -40,8 +42,10 @@ def look(campaign_id: int) -> dict[str, Any]:
     replies, newest_only = here.shared("replies", SELDOM_SECONDS).get(
         campaign_id, lambda: replies_of(here.db, campaign_id)
     )
+    campaign = find_campaign(campaign_id)
     return {
-        "campaign": find_campaign(campaign_id),
+        "campaign": campaign,
+        "step_seconds": step_of_campaign(here.db, campaign),
         "seen": seen,
         "p": seen.progress,
         "lists": [one.name for one in List.select().join(CampaignList, on=CampaignList.list_id == List.id)
@@ -108,7 +112,10 @@ def unknown(campaign_id: int) -> Response:
         raise UsageError(f"{action!r} is no decision: resend or settle")
     done = resend_unknown(db, campaign) if action == "resend" else settle_unknown(db, campaign)
     tell(f"{action} {done.decided}")
-    return _back(campaign_id, f"campaign.was_{action}", n=done.decided)
+    if done.in_hand and not done.decided:
+        return _back(campaign_id, "campaign.in_hand", n=done.in_hand)
+    word = "put_back" if action == "resend" and campaign.status == CampaignStatus.PAUSED else action
+    return _back(campaign_id, f"campaign.was_{word}", n=done.decided)
 
 
 def _back(campaign_id: int, word: str, **values: object) -> Response:

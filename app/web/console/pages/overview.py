@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from app.models.states import ServerState
 from app.models.tables import Campaign, Server, Subscriber
 from app.web.alarms import page_of
 from app.web.console.page import Page
@@ -29,7 +30,8 @@ def look() -> dict[str, Any]:
         "say": say,
         "page_of": page_of,
         "begun": {
-            "people": Subscriber.select().exists(), "servers": Server.select().exists(),
+            "people": Subscriber.select().exists(),
+            "servers": Server.select().where(Server.state != ServerState.REMOVED).exists(),
             "campaigns": Campaign.select().exists(),
         },
-    }  # fmt: skip
+    }

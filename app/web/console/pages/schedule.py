@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response, make_response, request
 
 from app.errors import UsageError
-from app.models.schedules import Schedule
+from app.models.schedules import Schedule, ScheduleState
 from app.schedules.checks.board import board, last_outages
 from app.schedules.search import late_ms
 from app.schedules.store import recent_runs, show_schedule
@@ -42,7 +42,7 @@ def look(user_id: int) -> dict[str, Any]:
         "user": shown.user,
         "one": one,
         "late": late_ms(one, now),
-        "expired": one.locked_until is not None and one.locked_until < now,
+        "expired": one.state is ScheduleState.RUNNING and one.locked_until is not None and one.locked_until < now,
         "rhythm": _after_a_run_now(one, now),
         "lines": lines,
         "plotted": [(str(x.id), x.wanted.name, colour) for x, colour in zip(plotted(targets), COLOURS, strict=False)],

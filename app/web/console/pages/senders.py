@@ -20,6 +20,7 @@ def look() -> dict[str, Any]:
     names = here.db.rows("SELECT DISTINCT LOWER(envelope_sender) FROM campaigns ORDER BY 1")
     return {
         "senders": seen(),
+        "now": here.db.now_ms(),
         "known": [str(name) for (name,) in names],
         "longest": {"sender": LONGEST_SENDER, "reason": LONGEST_REASON},
     }

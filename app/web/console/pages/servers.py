@@ -73,7 +73,8 @@ def one(server_id: int, span: str) -> dict[str, Any]:
     now, chosen = here.db.now_ms(), span if span in SPANS else "hour"
     return {
         "card": _card(one_seen(server_id)),
-        "cooling": cooling_at(here.db, server_id, now),
+        "now": now,
+        "cooling": cooling_at(here.db, server_id),
         "campaigns": users_of(here.db, server_id),
         "month": here.shared("server's month", SELDOM_SECONDS).get(
             server_id, lambda: counts_since(here.db, server_id, now - MONTH_MS)
