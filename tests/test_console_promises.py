@@ -17,6 +17,7 @@ from app.mail.servers import add_server
 from app.mail.suppression import parse_rule
 from app.web.application import create_app
 from app.web.resources import EXTENSION
+from tests.checks.targets import add_http
 from tests.console import Visitor, logged_in
 from tests.schedules.people import add_users
 from tests.sending import NOW, add_list, add_people, draft, expand, start
@@ -199,3 +200,8 @@ def test_who_is_off_is_promised_no_run(visitor: Visitor, db: Db) -> None:
     assert "No run has ended yet, and the checks are off" in visitor.get(f"/schedules/{off}").text
     assert "too old to be kept" in visitor.get(f"/schedules/{old}").text
     assert "comes with the next dispatch" in visitor.get(f"/schedules/{new}").text
+    said = "until they are on again, nothing is checked"
+    for user in (off, new):
+        target = add_http(db, user, "https://shop.test/")
+        for page in (f"targets/{target}", "targets/new"):
+            assert (said in visitor.get(f"/schedules/{user}/{page}").text) is (user == off), page

@@ -49,6 +49,7 @@ def look(user_id: int, target_id: int) -> dict[str, Any]:
     days = uptime(db, target.id, DAYS, now=now)
     return {
         "user": shown.user,
+        "checks_on": bool(shown.schedule.enabled),
         "target": target,
         "document": target_document(target),
         "days": days,
@@ -111,6 +112,7 @@ def _form(user_id: int, kind: str) -> dict[str, Any]:
         "numbers": NUMBERS,
         "longest": {"name": LONGEST_NAME, "webhook": LONGEST_WEBHOOK, **dict.fromkeys(TEXTS, LONGEST_KEYWORD)},
         "every": shown.schedule.interval_minutes,
+        "checks_on": bool(shown.schedule.enabled),
         "full": len(targets_of(resources().db, shown.user.id)) >= MOST_TARGETS,
         "most": MOST_TARGETS,
     }
