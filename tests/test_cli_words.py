@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from app.cli import supervisor
+from app.cli import main, queue_manager, supervisor
 from app.config import ROOT
 
 
@@ -44,3 +44,44 @@ def test_what_is_typed_most_loads_no_client_of_redis(verb: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("NAME", "supervisor-manager start|"),
+        ("NAME", "supervisor-manager stop|"),
+        ("NAME", "supervisor-manager stop|--wait|5|"),
+        ("--prefix", "supervisor-manager install|--prefix|"),
+        ("--prefix", "supervisor-manager install|--prefix="),
+        ("--to", "supervisor-manager backup|--to|"),
+        ("FILE", "supervisor-manager restore|"),
+        ("--queue", "mailcrew dead|delete|--all|--queue|"),
+        ("--queue", "mailcrew dead|replay|--queue|"),
+        ("--id", "mailcrew dead|delete|--id|"),
+        ("USER", "mailcrew schedules|unlock|"),
+        ("--user", "mailcrew schedules|dispatch|--user|"),
+        ("--server", "mailcrew campaigns|create|May|--subject|s|--from|a@b.test|--list|news|--server|"),
+        ("--queue", "queue-manager --history|--queue|"),
+    ],
+)
+def test_an_empty_argument_is_refused_and_not_taken_for_everything(
+    capsys: pytest.CaptureFixture[str], argument: str, words: str
+) -> None:
+    # Parsed only, never run: were it not refused, this would stop or install what is here.
+    program, said = words.split(" ")
+    given = said.split("|")
+    makers = {
+        "supervisor-manager": lambda: supervisor.make_parser(ROOT, given),
+        "mailcrew": lambda: main.make_parser(given),
+        "queue-manager": queue_manager.make_parser,
+    }
+    with pytest.raises(SystemExit) as refused:
+        makers[program]().parse_args(given)
+    assert refused.value.code == 2
+    assert f"error: argument {argument}: '' is empty" in capsys.readouterr().err
+
+
+def test_where_empty_says_something_it_is_taken() -> None:
+    args = supervisor.make_parser(ROOT, ["check"]).parse_args(["check", "--webhook", "", "--mail="])
+    assert (args.webhook, args.mail) == ("", "")

@@ -121,7 +121,7 @@ def test_taking_someone_off(home: Settings, people: Path, db: Db, capsys: pytest
     [
         (["import", "nowhere.csv", "--list", "news"], 2, "cannot read nowhere.csv"),
         (["import", "/", "--list", "news"], 2, "cannot read /"),
-        (["import", "FILE", "--list", ""], 2, "cannot name a list"),
+        (["import", "FILE", "--list", " "], 2, "cannot name a list"),
         (["import", "FILE", "--list", "news", "--encoding", "klingon"], 2, "klingon"),
         (["import", "NO_EMAIL", "--list", "news"], 2, "name, city"),
         (["remove", "nolist", "ann@x.test"], 1, "no list 'nolist'"),

@@ -41,7 +41,7 @@ def backup(root: Path, args: argparse.Namespace) -> int:
     found = settings()
     make_home(found)
     with configuration_lock(found):
-        path = back_up(found, root, Path(args.to).expanduser().absolute() if args.to else None)
+        path = back_up(found, root, Path(args.to).expanduser().absolute() if args.to is not None else None)
         count = len(collect(found, root))
     print(f"{path}: {count} files, {path.stat().st_size:,} bytes")
     if args.database:
@@ -54,7 +54,7 @@ def restore(root: Path, args: argparse.Namespace) -> int:
     """Run the command; what it changes is rendered, and applied by `update` only."""
     found = settings()
     make_home(found)
-    path = Path(args.file).expanduser().absolute() if args.file else newest(found)
+    path = Path(args.file).expanduser().absolute() if args.file is not None else newest(found)
     done = bring_back(found, root, path, os.environ)
     for written in done.written:
         print(f"written: {written}")

@@ -14,7 +14,7 @@ from app.campaigns.boosts import check_boost, drop_boost, open_batches, queue_of
 from app.campaigns.lifecycle import find_campaign
 from app.cli.context import open_home
 from app.cli.instants import duration
-from app.cli.running import run
+from app.cli.running import Parser, run
 from app.config import ROOT, Settings
 from app.db import Db
 from app.errors import Unavailable
@@ -50,7 +50,7 @@ class Answer:
 
 
 def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="boost-campaign",
         description="Give a campaign workers of its own. They go when it is finished, cancelled or paused.",
         epilog=EXAMPLES,

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.cli.running import run
+from app.cli.running import Parser, run
 from app.config import Settings, make_home, settings, variable
 from app.errors import Unavailable
 from app.mail.catcher import HOST, serve
@@ -18,7 +18,7 @@ PORT_VARIABLE = "MAILCREW_CATCHER_PORT"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="catcher",
         description="Accept every mail on 127.0.0.1 and keep it in catcher.db in MAILCREW_HOME; deliver nothing.",
         epilog="example: bin/catcher --port 2525",

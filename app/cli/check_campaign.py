@@ -12,13 +12,13 @@ from app.campaigns.look import Look, told
 from app.cli.context import open_home
 from app.cli.instants import duration, iso
 from app.cli.look import Watcher
-from app.cli.running import run
+from app.cli.running import Parser, run
 from app.db import Db
 from app.models.tables import Campaign
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="check-campaign",
         description="Show how a campaign stands, what is wrong with it, and what to type.",
         epilog="example: bin/check-campaign 18 --json",

@@ -41,8 +41,9 @@ def add_check(commands: Commands, root: Path) -> None:
         "Prints one line ALERT: … per problem and exits with 1, or one line OK … and exits with 0.",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON document")
-    parser.add_argument("--webhook", metavar="URL", help="post new problems there (default: ALERT_WEBHOOK)")
-    parser.add_argument("--mail", metavar="ADDR", help="mail new problems there (default: ALERT_MAIL)")
+    # Empty means: tell nobody that way, whatever the settings say.
+    parser.add_argument("--webhook", type=str, metavar="URL", help="post new problems there (default: ALERT_WEBHOOK)")
+    parser.add_argument("--mail", type=str, metavar="ADDR", help="mail new problems there (default: ALERT_MAIL)")
     parser.add_argument(
         "--repeat", metavar="MIN", help="tell what stays again after MIN (default: ALERT_REPEAT_MINUTES)"
     )

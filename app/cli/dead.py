@@ -78,13 +78,13 @@ def run_list(args: argparse.Namespace) -> int:
 
 
 def run_replay(args: argparse.Namespace) -> int:
-    if not (args.id or args.all or args.queue):
+    if args.id is None and args.queue is None and not args.all:
         raise UsageError("say which: --id ID, --queue Q or --all")
     return _settle(args, replay, "replayed")
 
 
 def run_delete(args: argparse.Namespace) -> int:
-    if not (args.id or args.all):
+    if args.id is None and not args.all:
         raise UsageError("deleting is for good, so say which: --id ID or --all")
     return _settle(args, delete, "deleted")
 
@@ -117,9 +117,9 @@ def _chosen(
     """The letters that --queue and --id name; raises NotFound when there is no such queue or message."""
     known = {name for queue in load_table(settings().table_of()).queues for name in queue.queues}
     filled = queues_with_dead_letters(client)
-    if args.queue and args.queue not in known | filled:
+    if args.queue is not None and args.queue not in known | filled:
         raise NotFound(f"there is no queue {args.queue!r}; there are {', '.join(sorted(known | filled))}")
-    queues = [args.queue] if args.queue else sorted(filled)
+    queues = sorted(filled) if args.queue is None else [args.queue]
     if args.id is None:
         for queue in queues:
             yield from read(client, queue)

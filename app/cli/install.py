@@ -55,7 +55,7 @@ def add_install(commands: Commands, root: Path) -> None:
 
 def install(root: Path, args: argparse.Namespace) -> int:
     """Run the command; raises Refused before anything is changed."""
-    prefix = Path(args.prefix).expanduser().absolute() if args.prefix else None
+    prefix = Path(args.prefix).expanduser().absolute() if args.prefix is not None else None
     family = _family(prefix)
     facts = _facts(root, prefix, family or DEBIAN)
     plan = steps(facts)

@@ -17,7 +17,7 @@ from app.campaigns.look import Look, told
 from app.cli.context import open_home
 from app.cli.instants import duration
 from app.cli.look import Watcher
-from app.cli.running import run
+from app.cli.running import Parser, run
 
 EIGHTHS = " ▁▂▃▄▅▆▇█"
 HISTORY = 40
@@ -26,7 +26,7 @@ QUIET_SECONDS = 20.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="monitor-campaign",
         description="Watch a campaign live; ends when the campaign does.",
         epilog="example: bin/monitor-campaign 18 5",

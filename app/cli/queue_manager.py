@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from app.cli.running import run
+from app.cli.running import Parser, run
 from app.config import ROOT, Settings, make_home, settings
 from app.errors import Refused
 from app.events import emit, start_logging
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
 
 
 def make_parser(root: Path = ROOT) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="queue-manager",
         allow_abbrev=False,
         description="Add and take away workers as the backlogs of the queues need it.",

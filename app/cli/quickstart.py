@@ -19,7 +19,7 @@ from app.cli.catcher import port_file
 from app.cli.context import open_home
 from app.cli.look import Watcher
 from app.cli.monitor_campaign import watch
-from app.cli.running import run
+from app.cli.running import Parser, run
 from app.cli.sample import Sample, write_sample
 from app.config import ROOT, Settings
 from app.db import Db
@@ -39,7 +39,7 @@ _console = Console(highlight=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="quickstart",
         description="Start the whole stack, send one real campaign into the local catcher, and count what arrived.",
         epilog="example: bin/quickstart --recipients 5000 --stop",

@@ -18,7 +18,19 @@ class Parser(argparse.ArgumentParser):
     """One whose commands name themselves, and their own usage, where they refuse an argument.
 
     Plain `argparse` hands what a command does not know up to the program, whose usage then helps nobody.
+
+    An empty argument is refused, for most often it is a shell variable that is not set, and `stop "$GROUP"` must not
+    stop everything then. Where empty says something, the argument is added with `type=str`.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register("type", None, _not_empty)
+
+    def add_subparsers(self, **kwargs: Any) -> Any:
+        action = super().add_subparsers(**kwargs)
+        action.type = str  # The words after a verb pass through here first; whether they may be empty, it knows itself.
+        return action
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:  # type: ignore[override]
         found, unknown = super().parse_known_args(args, namespace)
@@ -53,6 +65,12 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> i
             raise
         print(f"{parser.prog}: Redis does not answer ({error}); see bin/supervisor-manager status", file=sys.stderr)
         return 1
+
+
+def _not_empty(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("'' is empty (a variable that is not set?): give a value, or leave it out")
+    return text
 
 
 def _is_redis_trouble(error: Exception) -> bool:

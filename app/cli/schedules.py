@@ -190,7 +190,7 @@ def run_unlock(args: argparse.Namespace) -> int:
 
 def run_dispatch(args: argparse.Namespace) -> int:
     settings, db = open_home()
-    if args.user:
+    if args.user is not None:
         answer = answer_direct(db, settings, args.user, run_checks)
     elif args.sync:
         answer = answer_sync(db, settings, run_checks)

@@ -38,7 +38,7 @@ def start(root: Path, args: argparse.Namespace) -> int:
     """Run the command; 1 when something is not up in time."""
     found = settings()
     make_home(found)
-    if args.name:
+    if args.name is not None:
         groups = start_group(found, root, args.name)
         return _wait_until_running(found, args.wait, groups, f"started: {', '.join(groups)}")
     this_machine(found, root)  # Without a Redis nothing works; say so before anything is changed.
@@ -50,7 +50,7 @@ def start(root: Path, args: argparse.Namespace) -> int:
 def stop(root: Path, args: argparse.Namespace) -> int:
     """Run the command; 1 when something is still there (it still stops)."""
     found = settings()
-    if args.name:
+    if args.name is not None:
         outlasted = stop_group(found, root, args.name, args.wait)
         _tell(found, [(p.name, p.pid, p.state) for p in outlasted])
         if outlasted:
