@@ -221,7 +221,10 @@ def _host_gone(said: str, parsed: Mapping[str, Any]) -> int:
 
 def setting_problems(environ: Mapping[str, str], root: Path = ROOT) -> list[SettingError]:
     """Every setting that is not allowed, where `read_settings` stops at the first."""
-    values, _ = _values(environ, root)
+    try:
+        values, _ = _values(environ, root)
+    except SettingError as error:
+        return [error]  # a file, or the home itself: without it there are no values to look at
     found = []
     for setting in TABLE:
         try:
@@ -303,4 +306,12 @@ def _check_sockets(settings: Settings) -> None:
 
 
 def _dotenv(path: Path) -> dict[str, str]:
-    return {k: v for k, v in dotenv_values(path).items() if v is not None} if path.is_file() else {}
+    """The variables in a file, none when it is not there; raises SettingError when it cannot be read."""
+    try:
+        return {k: v for k, v in dotenv_values(path).items() if v is not None} if path.is_file() else {}
+    except OSError as error:
+        allowed = f"a file that this user can read ({error.strerror}); see ls -l, and chown it and its directory"
+        raise SettingError(".env", str(path), allowed) from error
+    except UnicodeDecodeError as error:
+        wrong = error.object[error.start : error.start + 1]
+        raise SettingError(".env", str(path), f"a text file in UTF-8 (it holds {wrong!r}); save it as one") from error

@@ -121,6 +121,18 @@ def test_a_broken_memory_is_begun_anew_and_is_closed_to_others(home: Settings) -
     assert stat.S_IMODE(memory.stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("spoiled", ["alerts.lock", "alerts.json"])
+def test_what_cannot_be_remembered_is_told_all_the_same(home: Settings, spoiled: str) -> None:
+    ear = Ear()
+    # As a file that root has left behind is for others: it can neither be opened nor written.
+    (home.state / spoiled).mkdir()
+    (said,) = tell(home, [DOWN], {"ear": ear}, NOW)
+    assert ear.heard == [Message((DOWN,), ())]
+    assert f"{home.state / spoiled} cannot be used" in said
+    assert "may be told again" in said
+    assert [path.name for path in home.state.glob(".alerts*")] == []
+
+
 # -- the ways ------------------------------------------------------------------------------------------
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import errno
 import subprocess
 import sys
 
 import pytest
 
 from app.cli import main, queue_manager, supervisor
+from app.cli.running import Parser, run
 from app.config import ROOT
 
 
@@ -80,6 +83,26 @@ def test_an_empty_argument_is_refused_and_not_taken_for_everything(
         makers[program]().parse_args(given)
     assert refused.value.code == 2
     assert f"error: argument {argument}: '' is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/h/state/x"), "/h/state/x: Permission denied"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (TimeoutError("too late"), "too late"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line_without_a_traceback(
+    capsys: pytest.CaptureFixture[str], error: OSError, said: str
+) -> None:
+    def fail(_args: argparse.Namespace) -> int:
+        raise error
+
+    parser = Parser(prog="it")
+    parser.set_defaults(run=fail)
+    assert run(parser, []) == 1
+    assert capsys.readouterr().err == f"it: {said}\n"
 
 
 def test_where_empty_says_something_it_is_taken() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from app.config import LONGEST_SOCKET_DIR, TABLE, make_home, read_settings
+from app.config import LONGEST_SOCKET_DIR, TABLE, make_home, read_settings, setting_problems
 from app.db import connect, migrate
 from app.errors import SettingError
 
@@ -86,6 +88,33 @@ def test_a_host_counts_as_gone_only_after_several_leases(tmp_path: Path) -> None
     assert read_settings({"HOST_GONE_SECONDS": "600"}, root=tmp_path).host_gone_seconds == 600
     with pytest.raises(SettingError, match="at least 4 times LEASE_SECONDS"):
         read_settings({"HOST_GONE_SECONDS": "3600", "LEASE_SECONDS": "1800"}, root=tmp_path)
+
+
+def test_a_dotenv_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"ALERT_MAIL=gr\xfcn@x.test\n")
+    with pytest.raises(SettingError, match="UTF-8") as refused:
+        read_settings({}, root=tmp_path)
+    assert str(tmp_path / ".env") in str(refused.value)
+    assert [error.name for error in setting_problems({}, root=tmp_path)] == [".env"]
+
+
+@pytest.mark.parametrize("closed", ["home", "home/.env"])
+def test_a_home_of_somebody_else_is_named(tmp_path: Path, closed: str) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can be somebody else")
+    root = Path(tempfile.mkdtemp(dir="/tmp"))  # What pytest gives is closed to others from far above.
+    root.chmod(0o755)
+    (root / "home").mkdir()
+    (root / "home" / ".env").write_text("LEASE_SECONDS=11\n")
+    (root / closed).chmod(0o600)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(SettingError, match="Permission denied") as refused:
+            read_settings({"MAILCREW_HOME": str(root / "home")}, root=root)
+    finally:
+        os.seteuid(0)
+        shutil.rmtree(root)
+    assert str(root / "home" / ".env") in str(refused.value)
 
 
 def test_a_refused_url_does_not_show_its_password(tmp_path: Path) -> None:

@@ -60,6 +60,10 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> i
         # The reader (head, less) has gone; Python would complain again while closing stdout.
         sys.stderr.close()
         return 0
+    except OSError as error:
+        # A full disk, a file that root has left behind: nothing of ours is broken.
+        print(f"{parser.prog}: {_reason(error)}", file=sys.stderr)
+        return 1
     except Exception as error:
         if not _is_redis_trouble(error):
             raise
@@ -71,6 +75,12 @@ def _not_empty(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("'' is empty (a variable that is not set?): give a value, or leave it out")
     return text
+
+
+def _reason(error: OSError) -> str:
+    """Which file and what is wrong with it, as far as the system says."""
+    said = (error.filename, error.filename2, error.strerror)
+    return ": ".join(str(part) for part in said if part) or str(error) or type(error).__name__
 
 
 def _is_redis_trouble(error: Exception) -> bool:

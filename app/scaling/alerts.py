@@ -112,10 +112,12 @@ def tell(
 ) -> list[str]:
     """Tell by each way what is due there; the failures, for people. Nothing while another check is telling.
 
+    What cannot be remembered (a full disk, a file left by root) is told all the same: better twice than never.
+
     `quiet`: the keys of those of which nobody wants to hear. `told` is called with what each way has told.
     """
-    failures = []
-    with _alone(settings.state) as mine:
+    failures: list[str] = []
+    with _alone(settings.state, failures) as mine:
         if not mine:
             return []
         known = _read(settings.state / "alerts.json")
@@ -138,7 +140,10 @@ def tell(
             told(name, message)
         present = {alert.key for alert in alerts}
         kept = {key: one for key, one in known.items() if key in present or (one.told and now - one.seen < FORGET_MS)}
-        _write(settings.state / "alerts.json", kept)
+        try:
+            _write(settings.state / "alerts.json", kept)
+        except OSError as error:
+            failures.append(_forgetful(settings.state / "alerts.json", error))
     return failures
 
 
@@ -167,14 +172,26 @@ def due(
 
 
 @contextmanager
-def _alone(state: Path) -> Iterator[bool]:
-    with _private(state / "alerts.lock") as file:
+def _alone(state: Path, failures: list[str]) -> Iterator[bool]:
+    try:
+        opened = _private(state / "alerts.lock")
+    except OSError as error:
+        failures.append(_forgetful(state / "alerts.lock", error))
+        yield True  # maybe not, and then something is told twice
+        return
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
             return
+        except OSError as error:  # a file system that locks nothing
+            failures.append(_forgetful(state / "alerts.lock", error))
         yield True
+
+
+def _forgetful(path: Path, error: OSError) -> str:
+    return f"{path} cannot be used ({error.strerror}), so what was told may be told again"
 
 
 def _private(path: Path) -> Any:
@@ -191,6 +208,10 @@ def _read(path: Path) -> dict[str, Known]:
 
 def _write(path: Path, known: Mapping[str, Known]) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with _private(beside) as file:
-        json.dump({key: asdict(one) for key, one in known.items()}, file, ensure_ascii=False)
-    beside.replace(path)
+    try:
+        with _private(beside) as file:
+            json.dump({key: asdict(one) for key, one in known.items()}, file, ensure_ascii=False)
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)  # Else each check leaves another one.
+        raise
