@@ -45,6 +45,16 @@ def test_it_becomes_periodiq_when_redis_answers(short_directory: Path, tmp_path:
     process.stderr.close()
 
 
+def test_a_setting_that_is_refused_is_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "bin" / "scheduler"], capture_output=True, text=True, timeout=100,
+        env={**os.environ, "MAILCREW_HOME": str(tmp_path), "LEASE_SECONDS": "soon"},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("scheduler: LEASE_SECONDS='soon' is not allowed")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def read_until(stream: IO[str], text: str) -> str:
     """All lines up to the one with `text`, or to the end of the stream."""
     lines: list[str] = []

@@ -20,6 +20,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from app.config import ROOT, settings
+from app.errors import MailcrewError
 from app.queues.broker import RedisTrouble
 from app.workers.parent import end_with_parent
 
@@ -45,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = settings()
         end_with_parent(found)
         return tick_for_ever(found.redis_url, modules)
+    except MailcrewError as error:
+        print(f"scheduler: {error}", file=sys.stderr)
+        return error.exit_code
     except KeyboardInterrupt:
         return 130
 
