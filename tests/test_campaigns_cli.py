@@ -161,8 +161,8 @@ def test_a_time_with_a_zone_is_kept_as_that_instant(
     assert Campaign.get().scheduled_at == int((expected.timestamp() + 86_400) * 1000)
 
 
-@pytest.mark.parametrize("unknown", ["77", "0", "99999999999999999999"])
-@pytest.mark.parametrize("verb", ["schedule", "recipients"])
+@pytest.mark.parametrize("unknown", ["77", "0", "99999999999999999999", "-99999999999999999999"])
+@pytest.mark.parametrize("verb", ["schedule", "recipients", "pause", "resume", "cancel"])
 def test_an_unknown_id_is_said_to_be_unknown(
     home: Settings, capsys: pytest.CaptureFixture[str], verb: str, unknown: str
 ) -> None:

@@ -132,6 +132,7 @@ def _move(
     *values: object,
 ) -> Moved:
     """Move a campaign out of `sources`; one of `targets` already is fine, any other is Refused."""
+    find_campaign(campaign_id)  # Before the UPDATE, which no number beyond 64 bits may reach.
     while True:
         changed = db.run(
             f"UPDATE campaigns SET {assignments} WHERE id = ? AND status IN ({', '.join('?' * len(sources))})",

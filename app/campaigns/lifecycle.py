@@ -110,7 +110,9 @@ def start_due(db: Db, now: int) -> list[int]:
 
 def find_campaign(campaign_id: int) -> Campaign:
     """The campaign of this id; raises NotFound."""
-    found: Campaign | None = Campaign.get_or_none(Campaign.id == campaign_id) if campaign_id < 2**63 else None
+    # SQLite takes no number beyond 64 bits, not even to find nothing.
+    there = -(2**63) <= campaign_id < 2**63
+    found: Campaign | None = Campaign.get_or_none(Campaign.id == campaign_id) if there else None
     if found is None:
         raise NotFound(f"there is no campaign {campaign_id}; see bin/mailcrew campaigns list")
     return found

@@ -75,6 +75,15 @@ def test_an_unknown_user_has_no_targets(home: Settings, capsys: pytest.CaptureFi
     assert targets("add", "4711", "--kind", "http", "--url", URL) == 1
 
 
+@pytest.mark.parametrize("verb", ["remove", "enable", "disable"])
+@pytest.mark.parametrize("unknown", ["4711", "-1", "99999999999999999999", "-99999999999999999999"])
+def test_an_unknown_target_is_said_to_be_unknown(
+    home: Settings, capsys: pytest.CaptureFixture[str], verb: str, unknown: str
+) -> None:
+    assert targets(verb, unknown) == 1
+    assert f"there is no target {unknown}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -88,7 +88,9 @@ def targets_to_check(db: Db, user_id: int) -> list[Target]:
 
 def find_target(db: Db, target_id: int, user_id: int | None = None) -> Target:
     """One target, of this user if one is named; raises NotFound."""
-    found = _read(db.rows(f"SELECT {_COLUMNS} FROM targets WHERE id = ?", target_id))
+    # SQLite takes no number beyond 64 bits, not even to find nothing.
+    there = -(2**63) <= target_id < 2**63
+    found = _read(db.rows(f"SELECT {_COLUMNS} FROM targets WHERE id = ?", target_id)) if there else []
     if not found or user_id not in (None, found[0].user_id):
         raise _unknown(target_id, user_id)
     return found[0]
