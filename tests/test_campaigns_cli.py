@@ -93,6 +93,7 @@ def test_a_draft_is_created_and_the_next_step_named(
         (1, "'sonst'", ["--text", "BODY", "--list", "sonst"]),
         (1, "'sonst'", ["--text", "BODY", "--server", "sonst"]),
         (2, "not an email address", ["--text", "BODY", "--from", "a@b@c"]),
+        (2, "--from has 513 characters: 500 at most", ["--text", "BODY", "--from", f"{'A' * 500} <a@shop.test>"]),
         (2, "--subject", ["--text", "BODY", "--subject", ""]),
         (2, "invalid int", ["--text", "BODY", "--weight", "x"]),
         (2, "NAME", ["--text", "BODY", "--text", "BODY", "--list", "news", "--weight", "1", "--subject", "s", "extra"]),
@@ -113,6 +114,14 @@ def test_a_mistake_is_named_without_a_traceback(
     if "extra" in more:
         said = "unrecognized"
     fails(capsys, code, said, *CREATE, *[files.get(one, one) for one in more])
+    assert Campaign.select().count() == 0
+
+
+@pytest.mark.parametrize("name", [" ", "a" * 201, "two\nlines"])
+def test_a_name_that_cannot_be_one_is_refused(
+    home: Settings, body: str, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    fails(capsys, 2, "NAME=", "create", name, *CREATE[2:], "--text", body)
     assert Campaign.select().count() == 0
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from app.campaigns.audience import known_fields
-from app.campaigns.lifecycle import Draft, find_campaign
+from app.campaigns.lifecycle import HEAVIEST, LONGEST_NAME, LONGEST_SENDER, Draft, find_campaign
 from app.db import Db
 from app.errors import BadField, Refused
 from app.events import emit
@@ -22,10 +22,6 @@ from app.mail.address import BadAddress, parse_sender
 from app.mail.template import validate
 from app.models.states import CAMPAIGN_CHANGES, CampaignStatus, ServerState
 from app.models.tables import Campaign, CampaignList, CampaignServer, List, Server
-
-LONGEST_NAME = 200
-LONGEST_SENDER = 500
-HEAVIEST = 1000
 
 #: What people call a field of a Draft otherwise.
 _CALLED = {"from": "sender"}

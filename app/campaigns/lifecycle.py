@@ -15,6 +15,11 @@ from app.mail.template import validate
 from app.models.states import CampaignStatus, ExpansionState, ServerState
 from app.models.tables import Campaign, CampaignList, CampaignServer, List, Server
 
+#: What their columns hold; SQLite would take more.
+LONGEST_NAME = 200
+LONGEST_SENDER = 500
+HEAVIEST = 1000
+
 
 @dataclass(frozen=True)
 class Draft:
@@ -35,12 +40,14 @@ def create_campaign(db: Db, draft: Draft, now: int) -> int:
 
     Raises UsageError, NotFound or TemplateProblem, and stores nothing then.
     """
-    if not draft.name.strip() or len(draft.name) > 200:
-        raise UsageError(f"NAME={draft.name!r} is not allowed: 1 to 200 characters")
+    if not draft.name.strip() or len(draft.name) > LONGEST_NAME or not draft.name.isprintable():
+        raise UsageError(f"NAME={draft.name[:50]!r} is not allowed: 1 to {LONGEST_NAME} characters in one line")
     if not draft.subject.strip():
         raise UsageError("--subject is empty: say what the mail is about")
-    if not 1 <= draft.weight <= 1000:
-        raise UsageError(f"--weight={draft.weight} is not allowed: 1 to 1000")
+    if not 1 <= draft.weight <= HEAVIEST:
+        raise UsageError(f"--weight={draft.weight} is not allowed: 1 to {HEAVIEST}")
+    if len(draft.sender) > LONGEST_SENDER:
+        raise UsageError(f"--from has {len(draft.sender)} characters: {LONGEST_SENDER} at most")
     _, address = parse_sender(draft.sender)
     list_ids = [_list_id(name) for name in dict.fromkeys(draft.lists)]
     if not list_ids:
