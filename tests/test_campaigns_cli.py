@@ -282,6 +282,26 @@ def test_a_reader_that_leaves_early_is_no_error(
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    "command", ["mailcrew campaigns list", "mailcrew campaigns list --json", "mailcrew --help", "mailcrew check"]
+)
+def test_a_reader_that_has_gone_before_the_first_line_is_no_error(home: Settings, command: str) -> None:
+    done = subprocess.run(
+        # Short output is still in Python's hands when the command has done its work.
+        ["bash", "-c", f"{ROOT}/bin/{command} | true; echo ${{PIPESTATUS[0]}}"],
+        capture_output=True, text=True, timeout=100, env={**os.environ, **environment(home)},
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_a_full_disk_under_the_output_is_an_error_in_one_line(home: Settings) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{ROOT}/bin/mailcrew campaigns list --json > /dev/full"],
+        capture_output=True, text=True, timeout=100, env={**os.environ, **environment(home)},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "mailcrew: No space left on device\n")
+
+
 def broken_homes(tmp_path: Path) -> dict[str, dict[str, str]]:
     return {
         "no tables": {"DATABASE_URL": f"sqlite:///{tmp_path / 'empty.db'}"},

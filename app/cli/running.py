@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 the thing asked for is not so or failed (reason on stderr)
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,7 +26,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.register("type", None, _not_empty)
+        self.register("type", None, not_empty)
 
     def add_subparsers(self, **kwargs: Any) -> Any:
         action = super().add_subparsers(**kwargs)
@@ -41,13 +42,24 @@ class Parser(argparse.ArgumentParser):
 
 def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
     """Parse, run the command's `run(args)`, and say a person's mistake without a traceback."""
+    try:
+        return _run(parser, argv)
+    finally:
+        _empty_stdout()
+
+
+def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     for argument in sys.argv[1:] if argv is None else argv:
         if not argument.isprintable() and _is_no_text(argument):
             parser.error(f"{argument!r} is not UTF-8")
     args = parser.parse_args(argv)
     handler: Callable[[argparse.Namespace], int] = args.run
+    code = 0
     try:
-        return handler(args)
+        code = handler(args)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # A full disk is known here at the latest.
+        return code
     except MailcrewError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return error.exit_code
@@ -57,9 +69,12 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> i
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader (head, less) has gone; Python would complain again while closing stdout.
-        sys.stderr.close()
-        return 0
+        return code  # The reader (head, less) has gone, having read what it wanted.
+    except SystemExit as end:
+        # So does rich end where a reader has gone.
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        return code
     except OSError as error:
         # A full disk, a file that root has left behind: nothing of ours is broken.
         print(f"{parser.prog}: {_reason(error)}", file=sys.stderr)
@@ -71,7 +86,20 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> i
         return 1
 
 
-def _not_empty(text: str) -> str:
+def _empty_stdout() -> None:
+    """Write out what is left in it; what nobody takes goes nowhere, or Python would complain of it at the very end."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def not_empty(text: str) -> str:
+    """An argument that says something."""
     if not text:
         raise argparse.ArgumentTypeError("'' is empty (a variable that is not set?): give a value, or leave it out")
     return text
