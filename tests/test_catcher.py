@@ -194,6 +194,17 @@ def test_a_port_that_was_asked_for_and_is_taken_is_an_error(shared: Running) -> 
     assert f"cannot listen on 127.0.0.1:{shared.port}" in said.stderr
 
 
+@pytest.mark.parametrize("port", ["abc", "70000", "-1"])
+def test_a_port_in_the_environment_that_is_none_is_named_with_its_variable(tmp_path: Path, port: str) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "bin" / "catcher"], capture_output=True, text=True, timeout=100,
+        env={**os.environ, "MAILCREW_HOME": str(tmp_path), "MAILCREW_CATCHER_PORT": port},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"catcher: MAILCREW_CATCHER_PORT='{port}' is not allowed: a port from 1 to 65535")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_the_verdict_names_who_got_it_twice_and_counts_no_other_campaign(tmp_path: Path) -> None:
     running = Running(tmp_path)
     with running.smtp() as smtp:

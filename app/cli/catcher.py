@@ -11,7 +11,7 @@ from pathlib import Path
 
 from app.cli.running import Parser, run
 from app.config import Settings, make_home, settings, variable
-from app.errors import Unavailable
+from app.errors import SettingError, Unavailable
 from app.mail.catcher import HOST, serve
 
 PORT_VARIABLE = "MAILCREW_CATCHER_PORT"
@@ -42,7 +42,7 @@ def port_file(found: Settings) -> Path:
 def _run(args: argparse.Namespace) -> int:
     found = settings()
     make_home(found)
-    port = args.port if args.port is not None else _port(variable(PORT_VARIABLE) or "0")
+    port = args.port if args.port is not None else _said_port()
     choices = [port] if port else [_remembered(found), 0]
 
     def ready(listening: int) -> None:
@@ -59,6 +59,15 @@ def _run(args: argparse.Namespace) -> int:
             if choice == choices[-1]:
                 raise Unavailable(f"cannot listen on {HOST}:{choice}: {error.strerror}") from error
     return 0
+
+
+def _said_port() -> int:
+    """The port of the variable; raises SettingError."""
+    text = variable(PORT_VARIABLE) or "0"
+    try:
+        return _port(text)
+    except argparse.ArgumentTypeError as error:
+        raise SettingError(PORT_VARIABLE, text, "a port from 1 to 65535, or 0 for any free one") from error
 
 
 def _remembered(found: Settings) -> int:
