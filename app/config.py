@@ -197,7 +197,7 @@ def read_settings(environ: Mapping[str, str], root: Path = ROOT) -> Settings:
         "home": home,
         "database_url": _database_url(parsed["DATABASE_URL"], home, root),
         "redis_is_embedded": not parsed["REDIS_URL"],
-        "queues_file": root / Path(parsed["QUEUES_FILE"]).expanduser() if parsed["QUEUES_FILE"] else None,
+        "queues_file": root / _expanded("QUEUES_FILE", parsed["QUEUES_FILE"]) if parsed["QUEUES_FILE"] else None,
         "host_gone_seconds": _host_gone(values.get("HOST_GONE_SECONDS") or "", parsed),
         "dispatch_batch_most": parsed["DISPATCH_BATCH_SIZE"] if values.get("DISPATCH_BATCH_SIZE") else LARGEST_BATCH,
         "notice_from": parsed["NOTICE_FROM"] or parsed["ALERT_MAIL"] or f"mailcrew@{socket.gethostname()}",
@@ -242,7 +242,7 @@ def setting_problems(environ: Mapping[str, str], root: Path = ROOT) -> list[Sett
 def _values(environ: Mapping[str, str], root: Path) -> tuple[dict[str, str], Path]:
     """Every variable, and the home that they name."""
     values = {**_dotenv(root / ".env"), **environ}
-    home = root / Path(values.get("MAILCREW_HOME") or "var").expanduser()
+    home = root / _expanded("MAILCREW_HOME", values.get("MAILCREW_HOME") or "var")
     return {**_dotenv(root / ".env"), **_dotenv(home / ".env"), **environ}, home
 
 
@@ -303,6 +303,13 @@ def _check_sockets(settings: Settings) -> None:
         raise SettingError("MAILCREW_HOME", str(settings.home), f"{settings.sockets} belongs to someone else")
     if shared and found.st_mode & 0o077:
         settings.sockets.chmod(0o700)
+
+
+def _expanded(name: str, text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise SettingError(name, text, "its ~ names nobody on this machine; write the whole path") from error
 
 
 def _dotenv(path: Path) -> dict[str, str]:

@@ -105,6 +105,14 @@ def test_what_the_system_refuses_is_one_line_without_a_traceback(
     assert capsys.readouterr().err == f"it: {said}\n"
 
 
+@pytest.mark.parametrize("words", [["backup", "--to"], ["restore"], ["install", "--dry-run", "--prefix"]])
+def test_a_path_below_the_home_of_nobody_is_refused(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        supervisor.make_parser(ROOT, words).parse_args([*words, "~nobodyhere/x"])
+    assert refused.value.code == 2
+    assert "'~nobodyhere/x': its ~ names nobody on this machine" in capsys.readouterr().err
+
+
 def test_where_empty_says_something_it_is_taken() -> None:
     args = supervisor.make_parser(ROOT, ["check"]).parse_args(["check", "--webhook", "", "--mail="])
     assert (args.webhook, args.mail) == ("", "")

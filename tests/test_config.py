@@ -117,6 +117,12 @@ def test_a_home_of_somebody_else_is_named(tmp_path: Path, closed: str) -> None:
     assert str(root / "home" / ".env") in str(refused.value)
 
 
+@pytest.mark.parametrize("name", ["MAILCREW_HOME", "QUEUES_FILE"])
+def test_a_home_of_nobody_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SettingError, match=f"{name}='~nobodyhere/x' is not allowed: its ~ names nobody"):
+        read_settings({name: "~nobodyhere/x"}, root=tmp_path)
+
+
 def test_a_refused_url_does_not_show_its_password(tmp_path: Path) -> None:
     with pytest.raises(SettingError) as refused:
         read_settings({"DATABASE_URL": "postgres://user:hush@h/x"}, root=tmp_path)

@@ -189,3 +189,12 @@ def test_a_terminal_gets_a_progress_bar_and_stdout_stays_clean(home: Settings, p
     os.close(keyboard)
     assert "3,000 rows" in b"".join(shown).decode()
     assert json.loads(done.stdout)["created"] == 3000
+
+
+@pytest.mark.parametrize("words", [["lists", "import", "-", "--list", "news"], ["suppress", "import", "-"]])
+def test_a_closed_standard_input_is_named(
+    home: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)  # as Python finds it behind <&-
+    assert main(words) == 2
+    assert "cannot read standard input: it is closed" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import os
 from functools import partial
 from pathlib import Path
 
-from app.cli.verbs import Commands, add_verb
+from app.cli.verbs import Commands, add_verb, whole_path
 from app.config import make_home, settings
 from app.scaling.archive import collect
 from app.scaling.backup import back_up, back_up_database, newest
@@ -22,7 +22,7 @@ def add_backup(commands: Commands, root: Path) -> None:
         "Table, templates, .env, rendered files, stopped groups, numbers by hand and secrets go into one tar.gz, mode"
         " 0600. Everything may run meanwhile.",
     )  # fmt: skip
-    parser.add_argument("--to", metavar="DIR", help="where to (default: state/backups of the home)")
+    parser.add_argument("--to", type=whole_path, metavar="DIR", help="where to (default: state/backups of the home)")
     parser.add_argument("--database", action="store_true", help="copy the SQLite database beside the archive too")
 
 
@@ -33,7 +33,9 @@ def add_restore(commands: Commands, root: Path) -> None:
         "The archive is checked and tried first; what cannot be used is refused, and nothing is changed. The present"
         " configuration is backed up before it is replaced.",
     )  # fmt: skip
-    parser.add_argument("file", nargs="?", metavar="FILE", help="default: the newest one in state/backups")
+    parser.add_argument(
+        "file", nargs="?", type=whole_path, metavar="FILE", help="default: the newest one in state/backups"
+    )
 
 
 def backup(root: Path, args: argparse.Namespace) -> int:
@@ -41,7 +43,7 @@ def backup(root: Path, args: argparse.Namespace) -> int:
     found = settings()
     make_home(found)
     with configuration_lock(found):
-        path = back_up(found, root, Path(args.to).expanduser().absolute() if args.to is not None else None)
+        path = back_up(found, root, args.to)
         count = len(collect(found, root))
     print(f"{path}: {count} files, {path.stat().st_size:,} bytes")
     if args.database:
@@ -54,7 +56,7 @@ def restore(root: Path, args: argparse.Namespace) -> int:
     """Run the command; what it changes is rendered, and applied by `update` only."""
     found = settings()
     make_home(found)
-    path = Path(args.file).expanduser().absolute() if args.file is not None else newest(found)
+    path = newest(found) if args.file is None else args.file
     done = bring_back(found, root, path, os.environ)
     for written in done.written:
         print(f"written: {written}")

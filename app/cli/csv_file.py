@@ -20,6 +20,8 @@ from app.lists.importing import Progress as Report
 def opened(file: str) -> Iterator[tuple[BinaryIO, int | None]]:
     """The file to read and its size, None when it has none (a pipe)."""
     if file == "-":
+        if sys.stdin is None:
+            raise UsageError("cannot read standard input: it is closed")
         yield sys.stdin.buffer, None
         return
     try:

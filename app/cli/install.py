@@ -13,7 +13,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from app.cli.verbs import Commands, add_verb
+from app.cli.verbs import Commands, add_verb, whole_path
 from app.config import Settings, read_settings
 from app.errors import Refused, Unavailable
 from app.scaling.files import this_machine
@@ -50,12 +50,14 @@ def add_install(commands: Commands, root: Path) -> None:
         " below /var/backups/mailcrew before it is replaced.",
     )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print every step with its text, change nothing")
-    parser.add_argument("--prefix", metavar="DIR", help="all files below DIR; no packages, no user, nothing is started")
+    parser.add_argument(
+        "--prefix", type=whole_path, metavar="DIR", help="all files below DIR; no packages, no user, nothing is started"
+    )
 
 
 def install(root: Path, args: argparse.Namespace) -> int:
     """Run the command; raises Refused before anything is changed."""
-    prefix = Path(args.prefix).expanduser().absolute() if args.prefix is not None else None
+    prefix: Path | None = args.prefix
     family = _family(prefix)
     facts = _facts(root, prefix, family or DEBIAN)
     plan = steps(facts)

@@ -23,6 +23,8 @@ EIGHTHS = " ▁▂▃▄▅▆▇█"
 HISTORY = 40
 #: A log is not filled with the same line more often than this, in seconds.
 QUIET_SECONDS = 20.0
+#: Between two looks, in seconds: less is taken as this, more than a day is a mistake.
+SHORTEST, LONGEST = 0.2, 86_400.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,15 +34,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="example: bin/monitor-campaign 18 5",
     )
     parser.add_argument("id", type=int, metavar="ID")
-    parser.add_argument("seconds", type=float, nargs="?", default=1.0, metavar="SECONDS", help="between two looks")
+    parser.add_argument("seconds", type=_seconds, nargs="?", default=1.0, metavar="SECONDS", help="between two looks")
     parser.set_defaults(run=monitor)
     return run(parser, argv)
 
 
 def monitor(args: argparse.Namespace) -> int:
     settings, db = open_home()
-    look = watch(Watcher(settings, db, args.id).look, max(0.2, args.seconds))
+    look = watch(Watcher(settings, db, args.id).look, max(SHORTEST, args.seconds))
     return 0 if look.progress.status != "failed" else 1
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= LONGEST:
+        raise argparse.ArgumentTypeError(f"{text!r}: a number of seconds from 0 to {LONGEST:.0f}")
+    return value
 
 
 def watch(look: Callable[[], Look], seconds: float) -> Look:

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeAlias
+
+from app.cli.running import not_empty
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 GROUP = "a queue with its bursts and boosts, or a service; without it: everything"
+
+
+def whole_path(text: str) -> Path:
+    """An argument that names a file or directory."""
+    try:
+        return Path(not_empty(text)).expanduser().absolute()
+    except RuntimeError as error:
+        problem = f"{text!r}: its ~ names nobody on this machine; write the whole path"
+        raise argparse.ArgumentTypeError(problem) from error
 
 
 def add_verb(
