@@ -14,6 +14,7 @@ import pytest
 from app.config import ROOT
 from app.queues.broker import make_broker
 from app.queues.tickets import enqueue
+from app.scaling.alerts import typed
 from tests.home_stack import HomeStack, home_stack
 from tests.services import need
 from tests.smtp_server import SmtpServer
@@ -30,6 +31,11 @@ command = "sleep 100000"
 name = "byhand"
 command = "sleep 100000"
 autostart = false
+"""
+STUBBORN = """
+[[service]]
+name = "stubborn"
+command = "sh -c 'trap : TERM; while :; do sleep 1; done'"
 """
 BROKEN = """
 [[service]]
@@ -61,6 +67,22 @@ def test_a_healthy_stack_is_one_line_ok(stack: HomeStack) -> None:
     stack.run("supervisor-manager", "start")
     assert check(stack, code=0) == ["OK 2 processes run, 0 wait in 1 queues"]
     assert stack.json("supervisor-manager", "check") == {"ok": True, "alerts": []}
+
+
+def test_a_stack_that_is_stopping_says_how_to_wait_for_its_end(short_directory: Path) -> None:
+    need("redis-server")
+    with home_stack(short_directory, TABLE + STUBBORN, HTTP_BIND="127.0.0.1:1") as stack:
+        stack.run("supervisor-manager", "start")
+        pid = stack.pids()["stubborn"]
+        assert "stubborn" in stack.run("supervisor-manager", "stop", "--wait", "1", code=1)
+
+        remedy = "bin/supervisor-manager stop, which waits for its end, then bin/supervisor-manager start"
+        assert f"ALERT: supervisord: is in state SHUTDOWN; {remedy}" in check(stack, code=1)
+        assert typed(remedy) == "bin/supervisor-manager stop"
+
+        os.kill(pid, signal.SIGKILL)
+        stack.run("supervisor-manager", "stop")
+        assert "everything runs" in stack.run("supervisor-manager", "start")
 
 
 def test_a_stack_that_does_not_run_is_one_line(stack: HomeStack) -> None:

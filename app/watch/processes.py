@@ -27,7 +27,9 @@ def process_alerts(picture: Picture) -> list[Alert]:
         return [*found, _supervisord("supervisord", "does not run", "bin/supervisor-manager start", {})]
     if picture.state != "RUNNING":
         what, values = f"is in state {picture.state}", {"what": picture.state}
-        return [*found, _supervisord("supervisord_mute", what, "bin/supervisor-manager start", values)]
+        # While it stops, start refuses; stop waits for the end.
+        stop = "bin/supervisor-manager stop, which waits for its end, then " if picture.state == "SHUTDOWN" else ""
+        return [*found, _supervisord("supervisord_mute", what, f"{stop}bin/supervisor-manager start", values)]
     found += _states(picture)
     for owner in picture.owners:
         found += _silent(picture, owner)
