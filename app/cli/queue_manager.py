@@ -17,11 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
+from app.cli.context import open_home
 from app.cli.running import Parser, run
 from app.config import ROOT, Settings, make_home, settings
 from app.errors import Refused
 from app.events import emit, start_logging
-from app.models.tables import open_database
 from app.scaling.history import Record, last_decisions
 from app.scaling.manager import Manager, Options, Outcome
 from app.workers.parent import end_with_parent
@@ -69,10 +69,11 @@ def make_parser(root: Path = ROOT) -> argparse.ArgumentParser:
 
 
 def _run(root: Path, args: argparse.Namespace) -> int:
+    if args.history:
+        _, db = open_home()
+        return _print_history(last_decisions(db, args.last, args.queue), args.json)
     found = settings()
     make_home(found)
-    if args.history:
-        return _print_history(last_decisions(open_database(found), args.last, args.queue), args.json)
     if args.min is not None and args.max is not None and args.min > args.max:
         raise Refused(f"--min {args.min} is above --max {args.max}")
     options = Options(args.min, args.max, args.check_interval, args.jobs_per_worker, args.dry_run)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from app.config import ROOT
 from app.db import Db, connect
 from app.db.connection import DatabaseTrouble
 from app.scaling.history import KEEP_MS, History, Record, last_decisions, prune
@@ -48,6 +52,16 @@ def test_a_reason_that_is_too_long_is_cut_and_not_refused(db: Db) -> None:
 
     [record] = last_decisions(db, 1)
     assert (len(record.reason), len(record.bound_by or "")) == (500, 100)
+
+
+def test_the_command_says_which_migrations_are_missing(database_url: str, tmp_path: Path) -> None:
+    environ = {**os.environ, "MAILCREW_HOME": str(tmp_path / "home"), "DATABASE_URL": database_url}
+    command = [str(ROOT / "bin" / "queue-manager"), "--history"]
+    done = subprocess.run(command, env=environ, text=True, capture_output=True, timeout=60)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("queue-manager: the database lacks 0001_campaigns, ")
+    assert done.stderr.endswith("; run bin/mailcrew db migrate\n")
 
 
 def test_what_is_older_than_a_month_goes(db: Db) -> None:
