@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import actors.campaigns
+import actors.periodic  # noqa: F401 (it brings the rest)
+from actors.broker import broker
 from app.config import ROOT
 from app.errors import UsageError
 from app.scaling.table import FOUNDATION, load_table, parse_table
@@ -42,6 +45,15 @@ def test_in_the_shipped_table_the_manager_s_command_line_is_for_campaigns_only()
 
     assert [q.name for q in table.queues if q.max > q.processes and not q.own_limits] == ["send"]
     assert {queue.target_seconds for queue in table.queues} == {600}
+
+
+def test_the_shipped_table_says_of_tries_what_the_actors_do() -> None:
+    table = load_table(ROOT / "supervisor" / "queues.toml")
+
+    # Of this process, which may hold actors of other tests too.
+    ours = [actor for actor in broker.actors.values() if actor.fn.__module__.startswith("actors.")]
+    of_actors = {(actor.queue_name, 1 + actor.options["max_retries"]) for actor in ours}
+    assert of_actors == {(queue.name, queue.tries) for queue in table.queues}
 
 
 def test_a_queue_with_a_name_alone_serves_the_queue_of_that_name() -> None:
