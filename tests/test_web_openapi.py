@@ -30,6 +30,7 @@ def test_the_description_says_who_may_and_what_is_taken(app: Flask) -> None:
     assert paths["/api/campaigns"]["get"]["x-scope"] == "read"
     pause = paths["/api/campaigns/{campaign_id}/pause"]["post"]
     assert (pause["x-scope"], set(pause["responses"])) == ("send", {"200", "202", "default"})
+    assert set(paths["/api/schedules/{user}/targets"]["post"]["responses"]) == {"201", "default"}
     boost = paths["/api/campaigns/{campaign_id}/boost"]["post"]
     assert boost["requestBody"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Wish"}
     names = [operation["operationId"] for path in paths.values() for operation in path.values()]

@@ -71,9 +71,7 @@ def every(user: str) -> Response:
 
 
 @routes.post("")
-@describes(
-    "Have something checked; a new address makes the user", TargetDocument, also={201: TargetDocument}, takes=NewTarget
-)
+@describes("Have something checked; a new address makes the user", TargetDocument, status=201, takes=NewTarget)
 def add(user: str) -> tuple[Response, int]:
     return jsonify(target_document(added(user, json_object(*FIELDS)))), 201
 

@@ -20,7 +20,7 @@ LONGEST_QUEUE = 200
 
 
 class WorkerDocument(TypedDict):
-    """One worker by its heartbeat. `uptime` in seconds, `rate_per_second` in tasks (for `send`: mails)."""
+    """One worker by its heartbeat. `uptime` in seconds, `rate_per_second` in tasks (of `send`: tickets, not mails)."""
 
     pid: int
     host: str
