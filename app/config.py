@@ -83,7 +83,7 @@ TABLE: tuple[Setting, ...] = (
         "ALERT_SMTP",
         "",
         url("ALERT_SMTP", ("smtp", "smtp+starttls", "smtps")),
-        "smtp://host:port that takes alerts (default: the first server of `servers list`)",
+        "smtp://host:port that takes alerts (default: the active server added first, those in trouble last)",
     ),
     _int("ALERT_REPEAT_MINUTES", 60, 1, 10_080, "minutes", "how long a problem that stays is not told again"),
     Setting(
