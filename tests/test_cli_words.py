@@ -6,6 +6,7 @@ import argparse
 import errno
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -74,7 +75,7 @@ def test_an_empty_argument_is_refused_and_not_taken_for_everything(
     # Parsed only, never run: were it not refused, this would stop or install what is here.
     program, said = words.split(" ")
     given = said.split("|")
-    makers = {
+    makers: dict[str, Callable[[], argparse.ArgumentParser]] = {
         "supervisor-manager": lambda: supervisor.make_parser(ROOT, given),
         "mailcrew": lambda: main.make_parser(given),
         "queue-manager": queue_manager.make_parser,

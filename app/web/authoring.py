@@ -8,7 +8,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 
 from flask import Blueprint
 
-from app.campaigns import authoring
+from app.campaigns import authoring, lifecycle
 from app.campaigns.authoring import Content, check, content_of
 from app.campaigns.lifecycle import Draft, find_campaign
 from app.campaigns.preview import FIRST, Preview, preview
@@ -34,15 +34,15 @@ LONGEST_ADDRESS = 320
 ONE = f"/<int(max={LARGEST_ID}):campaign_id>"
 
 Names = list[str]
-Name = Annotated[str, {"minLength": 1, "maxLength": authoring.LONGEST_NAME}]
+Name = Annotated[str, {"minLength": 1, "maxLength": lifecycle.LONGEST_NAME}]
 _OPTIONAL: dict[str, Any] = {
     "servers": NotRequired[Names],
     "html": NotRequired[str | None],
     "text": NotRequired[str | None],
-    "weight": NotRequired[Annotated[int, {"minimum": 1, "maximum": authoring.HEAVIEST}]],
+    "weight": NotRequired[Annotated[int, {"minimum": 1, "maximum": lifecycle.HEAVIEST}]],
 }
 _NEEDED: dict[str, Any] = {
-    "name": Name, "subject": Words, "from": Annotated[Words, {"maxLength": authoring.LONGEST_SENDER}],
+    "name": Name, "subject": Words, "from": Annotated[Words, {"maxLength": lifecycle.LONGEST_SENDER}],
     "lists": Annotated[Names, {"minItems": 1}],
 }  # fmt: skip
 
@@ -76,7 +76,7 @@ class Deleted(TypedDict):
 class CopyName(TypedDict):
     """Without a name, or with an empty one, it is called as the first one is."""
 
-    name: NotRequired[Annotated[str, {"maxLength": authoring.LONGEST_NAME}]]
+    name: NotRequired[Annotated[str, {"maxLength": lifecycle.LONGEST_NAME}]]
 
 
 class TestMail(TypedDict):

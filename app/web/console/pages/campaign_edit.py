@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Response, make_response, request
 
-from app.campaigns import authoring
+from app.campaigns import authoring, lifecycle
 from app.campaigns.audience import known_fields
 from app.campaigns.authoring import check, content_of
 from app.campaigns.lifecycle import Draft, find_campaign
@@ -153,7 +153,7 @@ def _said() -> Draft:
     weight = request.form.get("weight", "1").strip()
     if not (weight.isascii() and weight.isdigit() and len(weight) < 9):
         raise BadField(
-            "weight", f"weight {weight[:20]!r} is not allowed: a whole number from 1 to {authoring.HEAVIEST}"
+            "weight", f"weight {weight[:20]!r} is not allowed: a whole number from 1 to {lifecycle.HEAVIEST}"
         )
     return replace(_typed(), weight=int(weight))
 
@@ -180,7 +180,7 @@ def _of(campaign_id: int) -> dict[str, Any]:
 def _shown(draft: Draft) -> dict[str, Any]:
     servers = Server.select().where(Server.state != ServerState.REMOVED).order_by(Server.id)
     return {
-        "draft": draft, "weight": request.form.get("weight", draft.weight), "heaviest": authoring.HEAVIEST,
+        "draft": draft, "weight": request.form.get("weight", draft.weight), "heaviest": lifecycle.HEAVIEST,
         "all_lists": counted(), "servers": [str(one.name) for one in servers], "examples": EXAMPLES,
         "campaign": None, "content": None, "version": "", "wrong": {}, "to": "",
     }  # fmt: skip
