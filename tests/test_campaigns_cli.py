@@ -93,7 +93,7 @@ def test_a_draft_is_created_and_the_next_step_named(
         (1, "'sonst'", ["--text", "BODY", "--list", "sonst"]),
         (1, "'sonst'", ["--text", "BODY", "--server", "sonst"]),
         (2, "not an email address", ["--text", "BODY", "--from", "a@b@c"]),
-        (2, "--from has 513 characters: 500 at most", ["--text", "BODY", "--from", f"{'A' * 500} <a@shop.test>"]),
+        (2, "--from has 514 characters: 500 at most", ["--text", "BODY", "--from", f"{'A' * 500} <a@shop.test>"]),
         (2, "--subject", ["--text", "BODY", "--subject", ""]),
         (2, "invalid int", ["--text", "BODY", "--weight", "x"]),
         (2, "NAME", ["--text", "BODY", "--text", "BODY", "--list", "news", "--weight", "1", "--subject", "s", "extra"]),

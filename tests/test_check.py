@@ -35,7 +35,7 @@ autostart = false
 STUBBORN = """
 [[service]]
 name = "stubborn"
-command = "sh -c 'trap : TERM; while :; do sleep 1; done'"
+command = "{python} -c '__import__(\\"signal\\").signal(15, lambda *_: None) or __import__(\\"time\\").sleep(9999)'"
 """
 BROKEN = """
 [[service]]

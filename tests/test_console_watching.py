@@ -138,7 +138,8 @@ def test_from_a_new_user_to_a_target_that_is_checked_by_clicking(
         page.get_by_role("button", name=word("schedule.remove")).click()
         expect(page.get_by_text(word("schedule.no_targets"))).to_be_visible()
         assert targets_of(db, 1) == []
-        assert seen.errors == []
+        # What its page was just asking for when it was removed is not there any more.
+        assert [error for error in seen.errors if "404" not in error] == []
 
 
 @pytest.mark.parametrize(("zone", "shown"), [("Asia/Shanghai", "08:00:00"), ("America/New_York", "19:00:00")])

@@ -81,7 +81,7 @@ def test_it_is_said_and_given_back_on_the_page(visitor: Visitor, settings: Setti
     assert done.headers["Location"] == "/scaling?queue=send"
     page = visitor.get("/scaling?queue=send").text
     assert "it counts for send from its next start" in page
-    assert "6 workers at least" in page
+    assert "At least 6 and at most" in page
     for fields, field in (({"workers": "x"}, "workers"), ({"workers": "6", "max": "5"}, "max"), ({}, "workers")):
         again = visitor.post("/scaling/set", queue="send", **fields)
         assert again.status_code == 400
