@@ -35,7 +35,7 @@ autostart = false
 STUBBORN = """
 [[service]]
 name = "stubborn"
-command = "{python} -c '__import__(\\"signal\\").signal(15, lambda *_: None) or __import__(\\"time\\").sleep(9999)'"
+command = "env --ignore-signal=TERM sleep 100000"
 """
 BROKEN = """
 [[service]]
