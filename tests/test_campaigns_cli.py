@@ -276,7 +276,7 @@ def test_a_reader_that_leaves_early_is_no_error(
     expand(db, home, campaign_id)
     done = subprocess.run(
         ["bash", "-c", f"{ROOT}/bin/mailcrew campaigns recipients {campaign_id} | {reader}; echo ${{PIPESTATUS[0]}}"],
-        capture_output=True, text=True, timeout=100, env={**os.environ, **environment(home)},
+        capture_output=True, text=True, timeout=100, env={**os.environ, **environment(home), "PYTHONUNBUFFERED": ""},
     )  # fmt: skip
     assert done.stdout.splitlines()[-1] == "0"
     assert done.stderr == ""
@@ -289,7 +289,7 @@ def test_a_reader_that_has_gone_before_the_first_line_is_no_error(home: Settings
     done = subprocess.run(
         # Short output is still in Python's hands when the command has done its work.
         ["bash", "-c", f"{ROOT}/bin/{command} | true; echo ${{PIPESTATUS[0]}}"],
-        capture_output=True, text=True, timeout=100, env={**os.environ, **environment(home)},
+        capture_output=True, text=True, timeout=100, env={**os.environ, **environment(home), "PYTHONUNBUFFERED": ""},
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("0\n", "")
 
@@ -297,7 +297,7 @@ def test_a_reader_that_has_gone_before_the_first_line_is_no_error(home: Settings
 def test_a_full_disk_under_the_output_is_an_error_in_one_line(home: Settings) -> None:
     done = subprocess.run(
         ["bash", "-c", f"{ROOT}/bin/mailcrew campaigns list --json > /dev/full"],
-        capture_output=True, text=True, timeout=100, env={**os.environ, **environment(home)},
+        capture_output=True, text=True, timeout=100, env={**os.environ, **environment(home), "PYTHONUNBUFFERED": ""},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (1, "mailcrew: No space left on device\n")
 
