@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections import Counter
 from collections.abc import Iterator
 
@@ -11,7 +12,7 @@ import pytest
 from app.campaigns.batches import Lease, lease_next, new_token
 from app.campaigns.outcomes import Outcome, write_outcomes
 from app.config import Settings
-from app.db import Db
+from app.db import Db, connect
 from app.mail.servers import add_server
 from app.models.states import RecipientState
 from app.models.tables import Batch, Campaign, CampaignServer
@@ -65,6 +66,31 @@ def end(db: Db, held: Lease, tried: int) -> None:
     assert write_outcomes(
         db, held.campaign_id, held.number, held.token, outcomes, now=now, ready_at=0, refund=refund
     )  # fmt: skip
+
+
+def test_many_who_lease_at_the_same_moment_take_turns_too(db: Db, settings: Settings, people: int) -> None:
+    light, heavy = campaign(db, settings), campaign(db, settings, weight=3)
+    together = threading.Barrier(8)
+    leases: list[Lease] = []
+
+    def take() -> None:
+        own = connect(settings.database_url)
+        own.now_ms()
+        together.wait()
+        leases.append(lease(own))
+        own.close()
+
+    threads = [threading.Thread(target=take) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert Counter(held.campaign_id for held in leases) == {light: 2, heavy: 6}
+    # As when the server's tokens have to be counted first.
+    for held in leases:
+        end(db, held, 0)
+    tags = [db.value("SELECT served FROM campaigns WHERE id = ?", id_) for id_ in (light, heavy)]
+    assert tags == [pytest.approx(0), pytest.approx(0)], "nobody has a start over the other"
 
 
 def rounds(db: Db, count: int, *, tokens: int, threads: int, rng: random.Random) -> Counter[int]:

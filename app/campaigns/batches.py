@@ -12,6 +12,8 @@ from app.models.states import BatchState, CampaignStatus
 
 #: The `ready_at` of what may go at once. Not "now": a clock that is set back would make it wait.
 AT_ONCE = 0
+#: Who was overtaken looks again, this often at most: in the end a turn too early is better than none.
+LEASE_TRIES = 8
 
 
 @dataclass
@@ -89,25 +91,31 @@ def lease_next(
 
     `expected`: campaigns of whose batch only so many will be sent, so that no more is charged beforehand.
     """
-    with db.transaction():
-        found = next_ready(db, only, now, leave)
-        if found is None:
-            return None
-        turn, number, pending = found
-        taken = db.run(
-            "UPDATE batches SET state = ?, token = ?, settled_token = NULL, journal = ?, lease_until = ?, "
-            "leased_count = leased_count + 1 WHERE campaign_id = ? AND number = ? AND state = ?",
-            BatchState.LEASED, token, journal, now + lease_seconds * 1000, turn.campaign_id, number, BatchState.READY,
-        )  # fmt: skip
-        if taken != 1:
-            return None
-        # Asked again: it may have been paused or held between the look and the lease.
-        charged = min(pending, (expected or {}).get(turn.campaign_id, pending))
-        if not (may_lease(db, turn.campaign_id, now) if only else take_turn(db, turn, charged, now)):
+    for tried in range(1, LEASE_TRIES + 1):
+        with db.transaction():
+            found = next_ready(db, only, now, leave)
+            if found is None:
+                return None
+            turn, number, pending = found
+            taken = db.run(
+                "UPDATE batches SET state = ?, token = ?, settled_token = NULL, journal = ?, lease_until = ?, "
+                "leased_count = leased_count + 1 WHERE campaign_id = ? AND number = ? AND state = ?",
+                BatchState.LEASED, token, journal, now + lease_seconds * 1000, turn.campaign_id, number,
+                BatchState.READY,
+            )  # fmt: skip
+            if taken != 1:
+                return None
+            # Asked again: it may have been paused or held between the look and the lease, or others took its turn.
+            charged = min(pending, (expected or {}).get(turn.campaign_id, pending))
+            if only:
+                is_ours = may_lease(db, turn.campaign_id, now)
+            else:
+                is_ours = take_turn(db, turn, charged, now, anyhow=tried == LEASE_TRIES)
+            if is_ours:
+                weight = 0 if only else max(1, turn.weight)
+                return Lease(turn.campaign_id, number, token, pending, monotonic + lease_seconds, weight, charged)
             hand_back(db, turn.campaign_id, number, token, AT_ONCE)
-            return None
-    weight = 0 if only else max(1, turn.weight)
-    return Lease(turn.campaign_id, number, token, pending, monotonic + lease_seconds, weight, charged)
+    return None
 
 
 def hand_back(db: Db, campaign_id: int, number: int, token: str, ready_at: int) -> bool:

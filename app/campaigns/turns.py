@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from app.db import Db
 from app.models.states import BatchState, CampaignStatus
 
+#: Behind every finish tag.
+LAST = 1e300
 #: What must be so of the sender of a campaign `c` of which anything is sent.
 SENDER_MAY = "NOT EXISTS (SELECT 1 FROM paused_senders p WHERE p.sender = LOWER(c.envelope_sender))"
 #: What must be so of a campaign `c` of which a batch may be leased; binds SENDING and an instant.
@@ -29,30 +31,36 @@ _HAS_READY = "EXISTS (SELECT 1 FROM batches b WHERE b.campaign_id = ? AND b.stat
 
 @dataclass(frozen=True)
 class Turn:
-    """A campaign that may have work, as it was when it was looked at."""
+    """A campaign that may have work, as it was when it was looked at.
+
+    `until`: it is its turn as long as its finish tag is not behind this one, that of the next in the line.
+    """
 
     campaign_id: int
     weight: int
     queued: bool
+    until: float
 
 
 def turns(db: Db, now: int, only: int | None = None, leave: Collection[int] = ()) -> list[Turn]:
     """The campaigns that may be leased from (or `only` that one, none of `leave`), the one whose turn it is first."""
     rows = db.rows(
-        f"SELECT c.id, c.weight, c.queued FROM campaigns c WHERE {MAY_LEASE} ORDER BY c.served, c.id",
+        f"SELECT c.id, c.weight, c.queued, c.served FROM campaigns c WHERE {MAY_LEASE} ORDER BY c.served, c.id",
         CampaignStatus.SENDING, now,
     )  # fmt: skip
+    chosen = [row for row in rows if only in (None, row[0]) and row[0] not in leave]
+    ends = [*(float(row[3]) for row in chosen[1:]), LAST]
     return [
-        Turn(int(id_), int(weight), bool(queued))
-        for id_, weight, queued in rows
-        if only in (None, id_) and id_ not in leave
+        Turn(int(id_), int(weight), bool(queued), until)
+        for (id_, weight, queued, _), until in zip(chosen, ends, strict=False)
     ]
 
 
-def take_turn(db: Db, turn: Turn, recipients: int, now: int) -> bool:
-    """Charge a lease to its campaign; False when it may not be leased from any more.
+def take_turn(db: Db, turn: Turn, recipients: int, now: int, *, anyhow: bool = False) -> bool:
+    """Charge a lease to its campaign; False when it may not be leased from any more, or when it is another's turn.
 
-    The tags are computed from the row as it is now: others lease from the same campaign at the same time.
+    The tags are computed from the row as it is now: others lease from the same campaign at the same time. So many may
+    have seen that it is its turn that it is not any more; `anyhow`: then it is taken all the same.
     """
     start = "served"
     levels: list[float] = []
@@ -62,9 +70,9 @@ def take_turn(db: Db, turn: Turn, recipients: int, now: int) -> bool:
     # `served_from` first: MySQL computes an assignment from the values that those before it made.
     taken = db.run(
         f"UPDATE campaigns AS c SET served_from = {start}, served = {start} + ?, "
-        f"queued = CASE WHEN {_HAS_READY} THEN 1 ELSE 0 END WHERE c.id = ? AND {MAY_LEASE}",
+        f"queued = CASE WHEN {_HAS_READY} THEN 1 ELSE 0 END WHERE c.id = ? AND {MAY_LEASE} AND c.served <= ?",
         *levels, *levels, recipients / max(1, turn.weight), turn.campaign_id, BatchState.READY, now,
-        turn.campaign_id, CampaignStatus.SENDING, now,
+        turn.campaign_id, CampaignStatus.SENDING, now, LAST if anyhow else turn.until,
     )  # fmt: skip
     return taken == 1
 
