@@ -77,8 +77,10 @@ TABLE: tuple[Setting, ...] = (
         "RETRY_MINUTES", "1,5,30,60,120,360,720,1440", minutes, "waits after the first, second … 4xx of a recipient"
     ),
     _int("BOUNCE_LIMIT", 3, 1, 100, "refusals", "permanent refusals in a row before a subscriber counts as bounced"),
-    Setting("ALERT_WEBHOOK", "", url("ALERT_WEBHOOK", ("http", "https")), "where `check` posts its alerts"),
-    Setting("ALERT_MAIL", "", mail_address("ALERT_MAIL"), "whom `check` mails its alerts"),
+    Setting(
+        "ALERT_WEBHOOK", "", url("ALERT_WEBHOOK", ("http", "https")), "where supervisor-manager check posts its alerts"
+    ),
+    Setting("ALERT_MAIL", "", mail_address("ALERT_MAIL"), "whom supervisor-manager check mails its alerts"),
     Setting(
         "ALERT_SMTP",
         "",

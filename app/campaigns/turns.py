@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from app.db import Db
 from app.models.states import BatchState, CampaignStatus
 
-#: Behind every finish tag.
+#: Behind every finish tag; MySQL knows no infinity.
 LAST = 1e300
 #: What must be so of the sender of a campaign `c` of which anything is sent.
 SENDER_MAY = "NOT EXISTS (SELECT 1 FROM paused_senders p WHERE p.sender = LOWER(c.envelope_sender))"

@@ -109,15 +109,15 @@ def remove_rule(db: Db, rule: Rule) -> Removed:
         after = int(rows[-1][0])
 
 
-def release(db: Db, subscriber_id: int) -> bool:
+def release_imported(db: Db, subscriber_id: int) -> bool:
     """Make somebody active whom an import has blocked and no rule means; whether he was such a one.
 
     Of rules that go they stay blocked: this is for a person who means this one. Raises Unavailable.
     """
-    return with_patience(db, lambda: _release_imported(db, subscriber_id), AGAIN)
+    return with_patience(db, lambda: _release_one(db, subscriber_id), AGAIN)
 
 
-def _release_imported(db: Db, subscriber_id: int) -> bool:
+def _release_one(db: Db, subscriber_id: int) -> bool:
     take_turn(db)
     key = db.value(
         "SELECT email_key FROM subscribers WHERE id = ? AND status = ? AND status_reason = ?",

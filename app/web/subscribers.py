@@ -13,7 +13,7 @@ from app.instants import iso
 from app.lists.history import Event, Person, history, person
 from app.lists.memberships import forget, remove, unsubscribe
 from app.lists.search import search
-from app.lists.suppressing import Wanted, add_rules, release, remove_rule
+from app.lists.suppressing import Wanted, add_rules, release_imported, remove_rule
 from app.mail.suppression import parse_rule
 from app.web.audit import tell
 from app.web.body import json_object
@@ -218,7 +218,7 @@ def unblock(subscriber_id: int) -> None:
     db = resources().db
     email = person(db, subscriber_id).email
     remove_rule(db, parse_rule(email))
-    release(db, subscriber_id)
+    release_imported(db, subscriber_id)
     tell(email)
     left = person(db, subscriber_id).rule
     if left is not None:

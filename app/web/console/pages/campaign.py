@@ -12,7 +12,7 @@ from app.campaigns.halting import cancel_campaign, pause_campaign, resume_campai
 from app.campaigns.lifecycle import find_campaign
 from app.campaigns.look import look_at
 from app.campaigns.told import replies_of, shares_of
-from app.campaigns.unknown import resend_unknown, settle_unknown
+from app.campaigns.unknown import MAY_RESEND, resend_unknown, settle_unknown
 from app.errors import UsageError
 from app.models.states import CampaignStatus
 from app.models.tables import CampaignList, List
@@ -48,6 +48,7 @@ def look(campaign_id: int) -> dict[str, Any]:
         "step_seconds": step_of_campaign(here.db, campaign),
         "seen": seen,
         "p": seen.progress,
+        "may_resend": MAY_RESEND,
         "lists": [one.name for one in List.select().join(CampaignList, on=CampaignList.list_id == List.id)
                   .where(CampaignList.campaign_id == campaign_id).order_by(CampaignList.position)],
         "replies": replies,

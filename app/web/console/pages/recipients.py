@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from app.campaigns.lifecycle import find_campaign
 from app.campaigns.recipient_pages import SHOWN_STATES, recipients_page
+from app.models.states import CAMPAIGN_ENDED
 from app.web.console.page import Page
 from app.web.console.pages.campaign import PATH
 from app.web.query import one_of, text
@@ -25,6 +26,7 @@ def look(campaign_id: int) -> dict[str, Any]:
     asked = {"state": state, "email": email, "after": more}
     return {
         "campaign": campaign,
+        "ended": CAMPAIGN_ENDED,
         "found": found,
         "state": state,
         "email": email,
